@@ -1,0 +1,30 @@
+"""What the other modules need to know about sockets and addresses.
+
+Mirrors netutils.c of the posts, and gathers here the getaddrinfo calls that the C repeats where it needs them.
+"""
+import errno
+import socket
+
+
+def find_addresses(host, port, flags=0):
+    """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
+    if port.isdecimal() and not 0 < int(port) < 65536:
+        # glibc would quietly keep the low 16 bits: 99999 would become 34463.
+        raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError:  # Python encodes the name before it asks, and fails on a label over 63 letters
+        raise OSError(errno.EINVAL, "not a host name") from None
+
+
+def find_backend(backend_host, backend_port):
+    """Return the backend's addresses; raise OSError with a line that names the backend."""
+    try:
+        return find_addresses(backend_host, backend_port)
+    except OSError as error:
+        raise OSError(f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}") from None
+
+
+def make_socket_non_blocking(sock):
+    """Make calls on a socket fail with BlockingIOError where they would have had to wait."""
+    sock.setblocking(False)

@@ -1,0 +1,49 @@
+"""rsp, Really Simple Proxy, part 2: many clients at once, with epoll.
+
+Mirrors rsp.c of the post "part 2: handling multiple connections with epoll".
+
+Unlike part 1:
+- One loop waits for all the sockets at once and calls the handler of the one that is ready.
+- Bytes go both ways for as long as both sides stay: requests in pieces, keep-alive, WebSockets.
+
+Still missing:
+- Bytes that a slow client's or backend's socket does not take are lost.
+- A client that stops sending, but still listens, is taken for one that has gone.
+- Connecting to the backend blocks the loop.
+- Running out of file descriptors ends the program.
+"""
+import logging
+import select
+import signal
+import sys
+
+from epollinterface import add_epoll_handler, do_reactor_loop
+from netutils import find_backend
+from server_socket import create_server_socket_handler
+
+
+def main():
+    """Start listening, then leave everything to the loop."""
+    # Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logging.basicConfig(format="%(asctime)s %(message)s")
+
+    if len(sys.argv) != 4:
+        sys.exit(f"Usage: {sys.argv[0]} <server_port> <backend_addr> <backend_port>")
+    server_port, backend_addr, backend_port = sys.argv[1:]
+
+    try:
+        find_backend(backend_addr, backend_port)  # a misspelt name should not wait for the first client
+    except OSError as error:
+        sys.exit(f"{error}. Check the name and the port.")
+
+    epoll = select.epoll()
+    server_handler = create_server_socket_handler(epoll, server_port, backend_addr, backend_port)
+    add_epoll_handler(epoll, server_handler, select.EPOLLIN)
+
+    print(f"Started.  Listening on port {server_port}.", flush=True)
+    do_reactor_loop(epoll)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""One side of a proxied pair, client or backend: reads what its socket has, writes what its peer has read.
+
+Rules
+- Every byte read from one side is written to the other: in order, and once.
+- At most WRITE_BUFFER_LIMIT bytes wait for a side. While its buffer is full, the peer is not read.
+- The end of one side's bytes is passed on after its last byte: end of file as end of file, a reset as a reset.
+- The pair is closed when the ends of both directions have been passed on, and only then.
+
+How it works
+What the peer has read is sent at once. What the socket does not take waits in the write buffer, and EPOLLOUT
+says when there is room again: the post's fix. When the buffer is empty, flush() does what had to wait for
+that: it passes on the end, or lets the peer be read again. Neither side ever waits inside a call.
+
+Traps
+- Edge-triggered: news comes once. A handler that stops early must arrange for its own continuation.
+- A write past a non-empty buffer would overtake the bytes in it.
+- Closing early loses bytes twice over: those in the write buffer, and, on a reset, those that the kernel
+  has taken but not delivered.
+- Any send or recv may find that the socket has been reset, and may take the pair down on the way. Whoever
+  calls one looks afterwards whether there is still somebody to talk to.
+
+Mirrors connection.c, the place where the original's author ended up after the posts; see tcp(7), epoll(7).
+"""
+import array
+import errno
+import fcntl
+import logging
+import os
+import select
+import socket
+import struct
+import termios
+
+from epollinterface import (
+    add_epoll_handler,
+    close_after_round,
+    remove_epoll_handler,
+    repeat_epoll_event,
+    timers,
+)
+from netutils import create_backend_socket
+
+BUFFER_SIZE = 65536  # bytes that one read takes at most
+WRITE_BUFFER_LIMIT = 262144  # bytes that may wait for one side
+READS_PER_EVENT = 8  # then it is another connection's turn
+
+EVENT_MASK = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, switched on, with 0 seconds; see socket(7)
+
+# Bytes are in here only between a recv and the send that follows, so one buffer serves all connections.
+read_buffer = memoryview(bytearray(BUFFER_SIZE))
+
+
+class Connection:
+    """A socket, and what is known of each of its two directions."""
+
+    __slots__ = (
+        "socket", "fd", "role", "address", "peer", "write_buffer", "addresses",
+        "hung_up", "paused", "read_ended", "write_ended", "was_reset",
+    )  # fmt: skip
+
+    def __init__(self, sock, role, address):
+        """Take over a non-blocking socket; close_pair closes it."""
+        self.socket = sock
+        self.fd = sock.fileno()  # the loop's key for this handler
+        self.role = role  # "client" or "backend", for the log
+        self.address = address  # whom the socket is connected to
+        self.peer = None  # the Connection at the other end of the pair; None again when closed
+        self.write_buffer = bytearray()  # what the socket has not taken yet
+        self.addresses = None  # while connecting: an iterator over the addresses left to try
+        self.hung_up = False  # EPOLLRDHUP was seen: there will be no more edges for the end of file
+        self.paused = False  # not read, because the peer's write buffer is full
+        self.read_ended = False  # all the bytes there will ever be have been read
+        self.write_ended = False  # no bytes will be written any more
+        self.was_reset = False  # this side is gone, and not by a clean end
+
+    def handle(self, events):
+        """Do what the events call for: first write, which may make room, then read."""
+        if self.addresses is not None and not self.finish_connecting(events):
+            return
+        if events & select.EPOLLRDHUP:
+            self.hung_up = True
+        if events & select.EPOLLOUT:
+            self.flush()
+        if self.peer is None:  # flush has closed the pair
+            return
+        if events & select.EPOLLERR and self.read_ended and not self.was_reset:
+            self.lose(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        elif events & (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
+            self.read()
+
+    def read(self):
+        """Pass on what has arrived, until there is no more, the peer's buffer is full, or our turn is over."""
+        peer = self.peer
+        for _ in range(READS_PER_EVENT):
+            if self.read_ended or peer.write_ended:
+                return
+            if len(peer.write_buffer) > WRITE_BUFFER_LIMIT - BUFFER_SIZE:
+                self.paused = True  # and peer.flush() will call again
+                return
+            try:
+                count = self.socket.recv_into(read_buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.read_ended = True
+                self.lose(error.errno)
+                return
+            if count == 0:
+                self.read_ended = True
+                peer.end_output()
+                return
+            peer.write(read_buffer[:count])
+            # Less than we asked for was all there was, says epoll(7). Not so when the end of file has
+            # been reported already: it may stand right behind these bytes, and has no edge of its own.
+            if count < BUFFER_SIZE and not self.hung_up:
+                return
+        repeat_epoll_event(self, EVENT_MASK)
+
+    def write(self, data):
+        """Send the peer's bytes; keep those that the socket does not take now."""
+        sent = 0
+        if not self.write_buffer and self.addresses is None:
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self.lose(error.errno)
+                return
+        if sent < len(data):
+            self.write_buffer += data[sent:]
+
+    def flush(self):
+        """Write what waits, now that there is room; when nothing waits any more, do what waited for that."""
+        if self.write_buffer:
+            try:
+                sent = self.socket.send(self.write_buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.lose(error.errno)
+                return
+            del self.write_buffer[:sent]
+            if self.write_buffer:  # the socket is full again, so there will be another edge
+                return
+        if self.peer.read_ended:
+            self.end_output()
+        elif self.peer.paused:
+            self.peer.paused = False
+            self.peer.read()
+
+    def end_output(self):
+        """Pass on the end of the peer's bytes; as long as some of them wait, leave that to flush."""
+        if self.write_buffer:
+            return
+        if self.peer.was_reset:
+            self.reset_when_delivered()
+        elif not self.write_ended and self.addresses is None:
+            self.write_ended = True
+            if self.peer.write_ended:
+                self.close_pair()
+            else:
+                self.shut_down_output()
+
+    def shut_down_output(self):
+        """Send the end of file that shutdown(2) makes, and keep reading."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.lose(error.errno)
+
+    def lose(self, error_number):
+        """This side is gone. What had arrived from it is still delivered, and then its peer is reset too."""
+        if not self.was_reset:
+            host, port = self.address[:2]
+            logging.error("Lost the %s %s port %s: %s", self.role, host, port, os.strerror(error_number))
+        self.was_reset = True
+        self.write_ended = True
+        self.write_buffer.clear()
+        if self.peer.was_reset:  # nobody is left
+            self.close_pair()
+        elif self.read_ended:
+            self.peer.end_output()
+        elif not self.paused:  # a send told us; bytes that came before the reset may still be there to read
+            repeat_epoll_event(self, EVENT_MASK)
+
+    def reset_when_delivered(self, seconds=0.01):
+        """Reset this side once everything sent to it has been acknowledged, and close the pair.
+
+        A reset discards what is still in the kernel's send queue, and no event tells when that is empty.
+        So ask, less and less often: SIOCOUTQ, in tcp(7), has the same number as TIOCOUTQ.
+        """
+        if self.peer is None:  # closed while the timer ran
+            return
+        unacknowledged = array.array("i", [0])  # bytes
+        fcntl.ioctl(self.fd, termios.TIOCOUTQ, unacknowledged)
+        if unacknowledged[0] and not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            timers.enter(seconds, 0, self.reset_when_delivered, (min(2 * seconds, 1),))
+            return
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.close_pair()
+
+    def close_pair(self):
+        """Close both sides."""
+        for connection in (self, self.peer):
+            remove_epoll_handler(connection)
+            close_after_round(connection.socket)
+            connection.peer = None
+
+    def connect_to_backend(self, error_number=None):
+        """Start connecting to the next of the backend's addresses; with none left, give the client up.
+
+        A connect on a non-blocking socket only begins; EPOLLOUT says when it has finished, see connect(2).
+        The error number, if any, is that of the address before.
+        """
+        for family, _, _, _, address in self.addresses:
+            try:
+                if error_number is not None:  # a socket whose connect has failed is used up
+                    self.replace_socket(family)
+                self.address = address
+                error_number = self.socket.connect_ex(address)
+            except OSError as error:
+                error_number = error.errno
+            if error_number in (0, errno.EINPROGRESS):
+                return
+        host, port = self.address[:2]
+        logging.error("Couldn't connect to backend %s:%s: %s", host, port, os.strerror(error_number))
+        self.was_reset = self.read_ended = True
+        self.lose(error_number)
+
+    def finish_connecting(self, events):
+        """Tell whether the connect has worked; if it has not, go on to the next address."""
+        error_number = 0
+        if events & select.EPOLLERR:
+            error_number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error_number not in (0, errno.ECONNRESET):
+            self.connect_to_backend(error_number)
+            return False
+        self.addresses = None
+        if error_number:  # it had connected, and was reset before we came to look
+            self.lose(error_number)
+        return self.peer is not None
+
+    def replace_socket(self, family):
+        """Close the socket and take a new one of an address family.
+
+        Closed at once, so that its descriptor is there for the new one. The event that is being handled
+        was the only one for this number in this round.
+        """
+        remove_epoll_handler(self)
+        self.socket.close()
+        self.socket = create_backend_socket(family)
+        self.fd = self.socket.fileno()
+        add_epoll_handler(self, EVENT_MASK)
+
+
+def create_connection(sock, role, address=None):
+    """Return a Connection for a non-blocking socket, registered with epoll once and for all."""
+    connection = Connection(sock, role, address)
+    add_epoll_handler(connection, EVENT_MASK)
+    return connection
+
+
+def create_pair(client_socket, client_address, backend_socket, backend_addresses):
+    """Join a client's socket and a backend's fresh one, and start connecting the latter."""
+    client = create_connection(client_socket, "client", client_address)
+    backend = create_connection(backend_socket, "backend")
+    client.peer, backend.peer = backend, client
+    backend.addresses = iter(backend_addresses)
+    backend.connect_to_backend()

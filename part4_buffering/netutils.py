@@ -1,0 +1,60 @@
+"""What the other modules need to know about sockets and addresses.
+
+Mirrors netutils.c of the posts, and gathers here the getaddrinfo calls that the C repeats where it needs them.
+"""
+import errno
+import os
+import socket
+
+
+def find_addresses(host, port, flags=0):
+    """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
+    if port.isdecimal() and not 0 < int(port) < 65536:
+        # glibc would quietly keep the low 16 bits: 99999 would become 34463.
+        raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError:  # Python encodes the name before it asks, and fails on a label over 63 letters
+        raise OSError(errno.EINVAL, "not a host name") from None
+
+
+def find_backend(backend_host, backend_port):
+    """Return the backend's addresses; raise OSError with a line that names the backend."""
+    try:
+        addresses = find_addresses(backend_host, backend_port)
+        # ::1 is no use where IPv6 is switched off: keep what this machine can make a socket for.
+        addresses = [address for address in addresses if is_usable(address[0])]
+        if not addresses:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return addresses
+    except OSError as error:
+        raise OSError(f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}") from None
+
+
+def is_usable(family):
+    """Tell whether this machine has sockets of an address family."""
+    try:
+        create_backend_socket(family).close()
+    except OSError:
+        return False
+    return True
+
+
+def make_socket_non_blocking(sock):
+    """Make calls on a socket fail with BlockingIOError where they would have had to wait."""
+    sock.setblocking(False)
+
+
+def create_backend_socket(family):
+    """Return a new non-blocking TCP socket of an address family; raise OSError when there is none to be had."""
+    backend_socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    send_at_once(backend_socket)
+    return backend_socket
+
+
+def send_at_once(sock):
+    """Switch Nagle's algorithm off, by which small messages wait for the acknowledgement of earlier ones.
+
+    A listening socket hands this on to those that it accepts. See TCP_NODELAY in tcp(7).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,181 @@
+"""What each part can do: the one table that the tests and the README's table both come from.
+
+A test says which row it belongs to with `@pytest.mark.behaviour("name of the row")`. It then runs against
+every part that has a word in that row: "yes" is expected to pass, "no" is expected to fail, strictly and for the
+reason given here.
+"""
+from dataclasses import dataclass
+
+PARTS = {
+    1: "part1_single",
+    2: "part2_epoll",
+    3: "part3_lua",
+    4: "part4_buffering",
+}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One row of the table."""
+
+    name: str  # what a test's mark says
+    text: str  # the README's words
+    parts: dict  # part number -> "yes", "no" or "–" (not asked of this part)
+    missing: str  # the report card's words for a proxy that can't do it, after "Next: "
+    reasons: dict  # part number -> why this part can't do it, for each "no"
+
+
+def row(name, text, cells, missing, **reasons):
+    """Return a row from its four cells in one string; reasons are given as part1="…" and so on."""
+    cells = dict(zip(PARTS, cells.split(), strict=True))
+    reasons = {int(part[-1]): reason for part, reason in reasons.items()}
+    assert set(reasons) == {part for part, cell in cells.items() if cell == "no"}, name
+    return Behaviour(name, text, cells, missing, reasons)
+
+
+ONE_AT_A_TIME = "part 1 serves one client at a time, and this one has to wait in line"
+ONE_READ = "part 1 reads a request once, and never looks at the client again"
+SHORT_WRITES = "what the socket does not take is lost, because nobody looks at what send returned"
+END_IS_GONE = "EPOLLRDHUP is taken for a client that has gone, and both sockets are closed"
+BLOCKING_CONNECT = "connect blocks, and with it everything else"
+NO_DESCRIPTORS = "without a descriptor left, a client is turned away or the program ends"
+
+BEHAVIOURS = [
+    row(
+        "serves requests",
+        "serves a request; one after another; relays an error response, a chunked response, every byte value",
+        "yes yes yes yes",
+        "pass one request to the backend and its answer back, again and again",
+    ),
+    row(
+        "several clients",
+        "serves several clients at once (four 1 s answers in under 2 s)",
+        "no yes yes yes",
+        "several clients at once: the second one waits for the first",
+        part1=ONE_AT_A_TIME,
+    ),
+    row(
+        "idle client",
+        "an idle client holds up nobody",
+        "no yes yes yes",
+        "a client that says nothing holds up all the others",
+        part1=ONE_AT_A_TIME,
+    ),
+    row(
+        "busy stream",
+        "a stream at full speed leaves room for a small request",
+        "no yes yes yes",
+        "one big download holds up everybody else",
+        part1=ONE_AT_A_TIME,
+    ),
+    row(
+        "request in pieces",
+        "takes a request that arrives in two pieces",
+        "no yes yes yes",
+        "of a request in two pieces, the second one gets lost",
+        part1=ONE_READ,
+    ),
+    row(
+        "both directions",
+        "keeps a connection open for many requests; carries both directions at once (echo, WebSocket-like)",
+        "no yes yes yes",
+        "a connection is good for one request only",
+        part1=ONE_READ,
+    ),
+    row(
+        "slow client",
+        "a slow client gets every byte (10 MB and up)",
+        "yes no no yes",
+        "a slow client loses bytes",
+        part2=SHORT_WRITES,
+        part3=SHORT_WRITES,
+    ),
+    row(
+        "slow backend",
+        "a slow backend gets every byte of an upload",
+        "no no no yes",
+        "a slow backend loses bytes of an upload",
+        part1=ONE_READ,
+        part2=SHORT_WRITES,
+        part3=SHORT_WRITES,
+    ),
+    row(
+        "half-closed client",
+        "a half-closed client still gets its answer",
+        "yes no no yes",
+        "a client that has finished sending gets no answer any more",
+        part2=END_IS_GONE,
+        part3=END_IS_GONE,
+    ),
+    row(
+        "bounded memory",
+        "memory stays bounded while a client stalls in a 200 MB answer that then arrives whole",
+        "yes no no yes",
+        "a client that stalls in a big answer fills the memory, or loses bytes",
+        part2=SHORT_WRITES,
+        part3=SHORT_WRITES,
+    ),
+    row(
+        "silent connect",
+        "a backend that does not accept holds up nobody else",
+        "no no no yes",
+        "a backend that does not accept stops everything",
+        part1=ONE_READ,
+        part2=BLOCKING_CONNECT,
+        part3=BLOCKING_CONNECT,
+    ),
+    row(
+        "out of descriptors",
+        "survives running out of file descriptors",
+        "yes no no yes",
+        "running out of file descriptors turns clients away, or is the end",
+        part2=NO_DESCRIPTORS,
+        part3=NO_DESCRIPTORS,
+    ),
+    row(
+        "survives",
+        "survives: client gone mid-answer, backend down, backend dying mid-answer, backend coming back",
+        "yes yes yes yes",
+        "a client or a backend that vanishes takes the proxy with it",
+    ),
+    row(
+        "frugal",
+        "leaks no file descriptors; burns no CPU when idle",
+        "yes yes yes yes",
+        "descriptors stay open, or the CPU is busy when nothing happens",
+    ),
+    row(
+        "good manners",
+        "says when it is ready; stops cleanly; explains wrong usage and a port in use",
+        "yes yes yes yes",
+        "starting and stopping: the start line, signals, one line for a bad start",
+    ),
+    row(
+        "reads Lua",
+        "reads Lua: computed values, a number for a string; explains a missing file, a syntax error, "
+        "a missing or wrong setting; cannot reach Python",
+        "– – yes yes",
+        "settings from a Lua file",
+    ),
+    row(
+        "hard use",
+        "takes hard use: 100 MB each way, 500 clients, resets passed on, small turns without a stall, "
+        "a random mix of everything",
+        "– – – yes",
+        "hard use: big transfers, many clients, resets, a random mix",
+    ),
+]
+
+BY_NAME = {behaviour.name: behaviour for behaviour in BEHAVIOURS}
+
+
+def markdown_table():
+    """Return the table as the README has it."""
+    lines = ["| behaviour | " + " | ".join(str(part) for part in PARTS) + " |", "|---" * (1 + len(PARTS)) + "|"]
+    for behaviour in BEHAVIOURS:
+        lines.append("| " + " | ".join([behaviour.text, *behaviour.parts.values()]) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table())
