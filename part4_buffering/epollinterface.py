@@ -44,9 +44,9 @@ def do_reactor_loop():
     """Wait for events and pass each to its handler, for ever."""
     while True:
         timeout = timers.run(blocking=False)  # seconds until the next timer, None when there is none
+        while closed_sockets:
+            closed_sockets.pop().close()
         for fd, events in epoll.poll(timeout, MAX_EVENTS):
             handler = handlers.get(fd)
             if handler is not None:  # None: closed earlier in this round
                 handler.handle(events)
-        while closed_sockets:
-            closed_sockets.pop().close()

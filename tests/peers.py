@@ -102,6 +102,7 @@ class Client:
         self.sent = 0  # bytes
         self.received = 0  # bytes
         self.socket.settimeout(timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what stalls is not to be our fault
         if receive_buffer:  # before connect, since it decides the window that TCP offers
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
@@ -208,6 +209,20 @@ class Client:
     def close(self):
         """Close the connection."""
         self.socket.close()
+
+
+def connect_and_be_reset(port):
+    """Connect, and be reset, during the connect or soon after it; raise AssertionError when something else happens."""
+    with socket.socket() as sock:
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect((HOST, port))
+            data = sock.recv(CHUNK)
+        except ConnectionResetError:
+            return
+        except OSError as error:
+            raise AssertionError(f"expected a reset from port {port}, and got: {error}") from None
+    raise AssertionError(f"expected a reset from port {port}, and got {data or 'a clean end'!r}. Hint: SO_LINGER")
 
 
 def send_byte_by_byte(client, data, pause=0.002):

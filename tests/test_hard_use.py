@@ -1,0 +1,435 @@
+"""What a proxy must take before it is put in front of a real site: size, number, accidents, and all of it mixed."""
+import hashlib
+import random
+import threading
+import time
+
+import pytest
+from harness import check_quiet
+from peers import (
+    LONG_PATIENCE,
+    SMALL_BUFFER,
+    Client,
+    CollectingBackend,
+    DuplexBackend,
+    EchoBackend,
+    HttpBackend,
+    SilentBackend,
+    StalledBackend,
+    StreamingBackend,
+    TurnBackend,
+    connect_and_be_reset,
+    free_port,
+    pattern,
+    send_pattern_in_background,
+    wait_until,
+    wait_until_still,
+)
+
+pytestmark = pytest.mark.behaviour("hard use")
+
+MEGABYTE = 1_000_000  # bytes
+MEMORY_GROWTH = 16 * MEGABYTE  # bytes; far more than the buffers of a few connections, far less than the transfers
+
+
+# --- big ---------------------------------------------------------------------------------------------
+
+
+def test_100_mb_come_down_with_the_right_checksum(start_proxy):
+    """A big download, over HTTP, compared by SHA-256."""
+    count = 100 * MEGABYTE
+    with HttpBackend() as backend:
+        answer = start_proxy(backend).get(f"/bytes?count={count}", timeout=LONG_PATIENCE)
+        assert hashlib.sha256(answer.content).digest() == hashlib.sha256(pattern(0, count)).digest()
+
+
+def test_100_mb_go_up_with_the_right_checksum(start_proxy):
+    """A big upload, over HTTP, compared by SHA-256."""
+    body = pattern(0, 100 * MEGABYTE)
+    with HttpBackend() as backend:
+        answer = start_proxy(backend).get("/sum", method="POST", data=body, timeout=LONG_PATIENCE)
+        assert answer.json() == {"length": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+
+
+def test_50_mb_each_way_at_once(start_proxy):
+    """Both directions full at the same time, and each ends by itself."""
+    count = 50 * MEGABYTE
+    with DuplexBackend(count) as backend, start_proxy(backend).connect(timeout=LONG_PATIENCE) as client:
+        sender = send_pattern_in_background(client, count)
+        client.receive_pattern(count)
+        sender.join(LONG_PATIENCE)
+        client.half_close()
+        client.expect_end()
+        wait_until(lambda: backend.ends, "the backend has seen the end of the upload", LONG_PATIENCE)
+        assert backend.received == count
+        assert backend.complaint is None, backend.complaint
+
+
+@pytest.mark.parametrize("size", [65535, 65536, 65537, 262143, 262144, 262145, 1_000_000])
+def test_sizes_around_the_limits_of_buffers_pass(start_proxy, size):
+    """One byte more or less than a buffer holds is where mistakes hide."""
+    with CollectingBackend() as backend, start_proxy(backend).connect() as client:
+        client.send(pattern(0, size))
+        client.half_close()
+        assert client.receive_all() == b"%d bytes" % size
+
+
+# --- many --------------------------------------------------------------------------------------------
+
+
+def test_500_clients_at_once(start_proxy):
+    """All connected at the same time, all served."""
+    with EchoBackend() as backend:
+        proxy = start_proxy(backend)
+        clients = [proxy.connect(timeout=LONG_PATIENCE) for _ in range(500)]
+        for number, client in enumerate(clients):
+            client.send(b"I am number %03d" % number)
+        for number, client in reversed(list(enumerate(clients))):
+            assert client.receive_exactly(15) == b"I am number %03d" % number
+        for client in clients:
+            client.close()
+        proxy.check_unharmed()
+
+
+def test_a_thousand_requests_on_one_connection(start_proxy):
+    """Keep-alive, for long."""
+    with HttpBackend() as backend, Client(start_proxy(backend).port) as client:
+        for number in range(1000):
+            client.send(b"GET /bytes?count=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += client.receive_exactly(1)
+            assert b"Content-Length: %d\r\n" % number in head
+            assert client.receive_exactly(number) == pattern(0, number)
+
+
+def test_small_turns_do_not_stall(start_proxy):
+    """200 turns of question and answer, each in two writes: nobody waits 40 ms for an acknowledgement.
+
+    With Nagle's algorithm, the second write stays in the kernel until the first one is acknowledged, which the
+    other side's kernel puts off for 40 ms, hoping for something to send along.
+    """
+    slow_turns = []
+    with TurnBackend(100) as backend, start_proxy(backend).connect() as client:
+        for number in range(200):
+            start = time.monotonic()
+            client.send(b"x" * 4)
+            client.send(b"x" * 96)
+            client.receive_exactly(100)
+            seconds = time.monotonic() - start
+            if seconds > 0.035:
+                slow_turns.append(f"{number}: {1000 * seconds:.0f} ms")
+    # A busy machine may interrupt a turn or two; Nagle's algorithm holds up nearly all of them.
+    assert len(slow_turns) < 10, f"{len(slow_turns)} of 200 turns stalled: {slow_turns[:5]}. Hint: TCP_NODELAY"
+
+
+# --- ends --------------------------------------------------------------------------------------------
+
+
+def test_an_end_of_file_is_passed_on_as_one(start_proxy):
+    """The backend learns that the client has finished, and can still answer."""
+    with CollectingBackend() as backend, start_proxy(backend).connect() as client:
+        client.send(pattern(0, 1000))
+        client.half_close()
+        assert client.receive_all() == b"1000 bytes"
+
+
+def test_a_backend_that_finishes_first_still_gets_the_rest(start_proxy):
+    """The other way round: the backend has sent everything, and the client goes on sending."""
+    with DuplexBackend(1000) as backend, start_proxy(backend).connect() as client:
+        client.receive_pattern(1000)
+        client.expect_end()
+        client.send(pattern(0, 50_000))
+        client.half_close()
+        wait_until(lambda: backend.ends, "the backend has seen the end of the upload")
+        assert backend.received == 50_000
+        assert backend.complaint is None, backend.complaint
+
+
+def test_a_client_that_resets_is_told_on(start_proxy):
+    """When the client vanishes in the middle of its answer, the backend's connection is reset as well, soon."""
+    with StreamingBackend(10**12) as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            client.send(b"everything, please")
+            client.receive_pattern(1_000_000)
+            client.reset()
+        wait_until(lambda: backend.resets == 1, "the backend has been reset")
+        wait_until(lambda: proxy.open_files() < 9, "the proxy has closed both sockets")
+        proxy.check_unharmed()
+
+
+def test_a_silent_client_that_resets_is_told_on(start_proxy):
+    """The same while nothing at all is under way."""
+    with EchoBackend() as backend:
+        with start_proxy(backend).connect() as client:
+            client.send(b"hello")
+            client.receive_exactly(5)
+            client.reset()
+        wait_until(lambda: backend.resets == 1, "the backend has been reset")
+
+
+def test_a_half_closed_client_that_resets_is_told_on(start_proxy):
+    """The end of what the client sends has been passed on already; its reset is news nevertheless."""
+    with SilentBackend() as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            client.send(b"hello")
+            wait_until(lambda: backend.received == 5, "the backend has got the greeting")
+            before = proxy.open_files()
+            client.half_close()
+            time.sleep(0.1)
+            client.reset()
+        wait_until(lambda: proxy.open_files() < before, "the proxy has closed both sockets")
+
+
+@pytest.mark.parametrize("count", [0, 1000, 5 * MEGABYTE])
+def test_a_backend_that_resets_is_told_on_after_its_last_byte(start_proxy, count):
+    """The client gets what had arrived, every byte, and then a reset: not a clean, shorter answer."""
+    with StreamingBackend(count, reset=True) as backend, start_proxy(backend).connect() as client:
+        client.send(b"as much as you can, please")
+        client.receive_pattern(count)
+        client.expect_reset()
+
+
+def test_a_reset_reaches_even_a_slow_client_after_the_last_byte(start_proxy):
+    """The bytes wait in the proxy and in its kernel while the reset is known already; none may be skipped."""
+    count = 3 * MEGABYTE
+    with StreamingBackend(count, reset=True) as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect(receive_buffer=SMALL_BUFFER) as client:
+            client.send(b"as much as you can, please")
+            wait_until(lambda: backend.sent > 0, "the backend has begun to send")
+            wait_until_still(lambda: backend.sent)
+            time.sleep(0.3)
+            client.receive_pattern(backend.sent)
+            client.expect_reset()
+
+
+def test_what_a_client_sent_before_it_reset_is_delivered(start_proxy):
+    """A slow backend gets what had arrived at the proxy, and then a reset."""
+    with StalledBackend() as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            client.send(pattern(0, 200_000))
+            time.sleep(0.3)
+            client.reset()
+        time.sleep(0.3)
+        backend.go.set()
+        wait_until(lambda: backend.resets == 1, "the backend has been reset")
+        assert backend.received == 200_000
+
+
+def test_a_refused_client_sees_a_reset(start_proxy):
+    """With the backend down, a clean end would look like an empty answer."""
+    proxy = start_proxy(free_port())
+    for _ in range(10):
+        connect_and_be_reset(proxy.port)
+    proxy.check_unharmed()
+
+
+# --- stalls ------------------------------------------------------------------------------------------
+
+
+def test_a_stalled_client_costs_neither_memory_nor_cpu(start_proxy):
+    """A client that stops reading stops its backend, and the proxy sleeps."""
+    with StreamingBackend(10**12) as backend:
+        proxy = start_proxy(backend)
+        before = proxy.memory()
+        with proxy.connect(receive_buffer=SMALL_BUFFER) as client:
+            client.send(b"everything, please")
+            wait_until(lambda: backend.sent > 0, "the backend has begun to send")
+            wait_until_still(lambda: backend.sent)
+            check_quiet(proxy)
+            assert proxy.memory() - before < MEMORY_GROWTH
+            client.receive_pattern(20 * MEGABYTE)  # and it goes on
+
+
+def test_a_stalled_backend_costs_neither_memory_nor_cpu(start_proxy):
+    """A backend that stops reading stops its client, and the proxy sleeps."""
+    with StalledBackend() as backend:
+        proxy = start_proxy(backend)
+        before = proxy.memory()
+        with proxy.connect() as client:
+            send_pattern_in_background(client, 10**9)
+            wait_until(lambda: client.sent > 0, "the client has begun to send")
+            stuck = wait_until_still(lambda: client.sent)
+            check_quiet(proxy)
+            assert proxy.memory() - before < MEMORY_GROWTH
+            backend.go.set()  # and it goes on
+            wait_until(lambda: client.sent > stuck + 20 * MEGABYTE, "the upload goes on", LONG_PATIENCE)
+
+
+def test_fifty_stalled_clients_cost_a_buffer_each(start_proxy):
+    """What waits is bounded for each direction of each connection."""
+    with StreamingBackend(10**12) as backend:
+        proxy = start_proxy(backend)
+        before = proxy.memory()
+        clients = [proxy.connect(receive_buffer=SMALL_BUFFER) for _ in range(50)]
+        for client in clients:
+            client.send(b"everything, please")
+        wait_until_still(lambda: backend.sent)
+        growth = proxy.memory() - before
+        assert growth < 50 * 400_000, f"{growth / 50:,.0f} bytes for each client"
+        for client in clients:
+            client.reset()
+        proxy.check_unharmed()
+
+
+@pytest.mark.parametrize("closer", ["client", "backend"])
+def test_a_half_closed_connection_costs_no_cpu(start_proxy, closer):
+    """One direction has ended, the other is silent: that is a state to sleep in."""
+    with SilentBackend() if closer == "client" else DuplexBackend(10) as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            if closer == "client":
+                client.send(b"hello")
+                client.half_close()
+                wait_until(lambda: backend.ends, "the backend has seen the end")
+            else:
+                client.receive_pattern(10)
+                client.expect_end()
+            check_quiet(proxy)
+
+
+def test_descriptors_run_out_and_come_back(start_proxy):
+    """With a limit of 64 and 200 clients, all of them are served in turn; waiting costs no CPU."""
+    with EchoBackend() as backend:
+        proxy = start_proxy(backend)
+        proxy.limit_open_files(64)
+        clients = [proxy.connect(timeout=LONG_PATIENCE) for _ in range(200)]
+        for client in clients:
+            client.send(b"hello")
+        wait_until_still(lambda: backend.received)
+        assert 0 < backend.received < 200 * 5
+        check_quiet(proxy)
+        for client in clients:
+            assert client.receive_exactly(5) == b"hello"
+            client.close()
+        proxy.check_unharmed()
+    connect_and_be_reset(proxy.port)  # the backend has gone: the proxy has a descriptor to find that out with
+
+
+# --- fairness ----------------------------------------------------------------------------------------
+
+
+def test_ten_streams_get_their_share(start_proxy):
+    """Ten streams at full speed: after a second, none has got less than a tenth of what the luckiest got."""
+    received = [0] * 10
+    stop = time.monotonic() + 1.5
+
+    def take(number, client):
+        while time.monotonic() < stop:
+            received[number] += len(client.receive())
+        client.reset()
+
+    with StreamingBackend(10**12) as backend:
+        proxy = start_proxy(backend)
+        threads = []
+        for number in range(10):
+            client = proxy.connect()
+            client.send(b"everything, please")
+            threads.append(threading.Thread(target=take, args=(number, client)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert min(received) > max(received) / 10, f"bytes received: {received}"
+
+
+# --- everything mixed --------------------------------------------------------------------------------
+
+
+class MixedClient(threading.Thread):
+    """Does random things to a proxy for some seconds; what goes wrong is kept in `complaints`."""
+
+    def __init__(self, port, seed, seconds):
+        """Prepare; `port` is that of a proxy in front of an echo."""
+        super().__init__(daemon=True)
+        self.port = port
+        self.random = random.Random(seed)
+        self.deadline = time.monotonic() + seconds
+        self.transfers = 0  # completed and checked
+        self.complaints = []
+
+    def run(self):
+        """Do one random thing after another."""
+        while time.monotonic() < self.deadline and not self.complaints:
+            do = self.random.choice([self.echo, self.echo, self.half_close, self.abort, self.leave])
+            try:
+                do()
+            except AssertionError as error:
+                self.complaints.append(f"{do.__name__}: {error}")
+
+    def connect(self):
+        """Return a client, a slow reader now and then."""
+        small = self.random.random() < 0.3
+        return Client(self.port, receive_buffer=SMALL_BUFFER if small else None, timeout=LONG_PATIENCE)
+
+    def size(self):
+        """Return a random size in bytes, from 1 to a few million, all orders of magnitude alike."""
+        return int(10 ** self.random.uniform(0, 6.5))
+
+    def echo(self):
+        """Send, get it all back, once or several times on one connection."""
+        with self.connect() as client:
+            for _ in range(self.random.randint(1, 4)):
+                size = self.size()
+                sender = send_pattern_in_background(client, size)
+                if self.random.random() < 0.3:
+                    time.sleep(self.random.uniform(0, 0.1))
+                client.receive_pattern(size)
+                sender.join(LONG_PATIENCE)
+                self.transfers += 1
+
+    def half_close(self):
+        """Send, half-close, get it all back, and the end."""
+        with self.connect() as client:
+            size = self.size()
+            sender = send_pattern_in_background(client, size)
+            if size < 100_000:  # half-close before anything was read
+                sender.join(LONG_PATIENCE)
+                client.half_close()
+                client.receive_pattern(size)
+            else:
+                client.receive_pattern(size)
+                sender.join(LONG_PATIENCE)
+                client.half_close()
+            client.expect_end()
+            self.transfers += 1
+
+    def abort(self):
+        """Send, and vanish somewhere on the way."""
+        with self.connect() as client:
+            size = self.size()
+            sender = send_pattern_in_background(client, size)
+            client.receive_pattern(self.random.randint(0, size))
+            client.reset()
+            sender.join(LONG_PATIENCE)
+
+    def leave(self):
+        """Connect and close again."""
+        self.connect().close()
+
+
+def test_a_random_mix_of_everything(start_proxy):
+    """Sizes, speeds, aborts and half-closes at random, eight at a time; every completed transfer is checked."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # pytest shows it when the test fails
+    with EchoBackend() as backend:
+        proxy = start_proxy(backend)
+        proxy.connect().close()
+        wait_until_still(proxy.open_files, still=0.2)
+        before = proxy.open_files()
+        clients = [MixedClient(proxy.port, seed + number, seconds=5) for number in range(8)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(2 * LONG_PATIENCE)
+        assert not any(client.is_alive() for client in clients), f"seed {seed}: a transfer hangs"
+        complaints = [complaint for client in clients for complaint in client.complaints]
+        assert not complaints, f"seed {seed}: {complaints[0]}"
+        assert sum(client.transfers for client in clients) > 20, f"seed {seed}: hardly anything was transferred"
+        proxy.check_unharmed()
+        wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before", LONG_PATIENCE)
+        check_quiet(proxy)

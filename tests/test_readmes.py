@@ -1,0 +1,428 @@
+"""What the READMEs print is true: commands, output, code, names, paths, tables and counts.
+
+Needs bash and curl, and for parts 3 and 4 lupa. Each ```sh block of a part's README is run as it stands, on free ports,
+and the ```text block below it is its output. A ```console block holds commands after "$ ", each with its output.
+A line "…" stands for any number of lines.
+"""
+import ast
+import builtins
+import filecmp
+import importlib
+import importlib.util
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from behaviours import BEHAVIOURS, PARTS, markdown_table
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PART_READMES = [ROOT / directory / "README.md" for directory in PARTS.values()]
+READMES = [README, *PART_READMES]
+HEADS = [
+    "Goal",
+    "Break the part before",
+    "Run it",
+    "The diff",
+    "Walk-through",
+    "C beside Python",
+    "Exercises",
+    "Still wrong",
+]
+MAX_LINES = 149
+TOP_LEVEL = {  # the first component of every path in the repository
+    "README.md", "config.lua", "requirements.txt", "Makefile", "LICENSE", ".gitignore", ".ci",
+    *PARTS.values(), "notebooks", "tests",
+}  # fmt: skip
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PATIENCE = 60  # seconds that a block of commands may take
+NEEDS_LUPA = pytest.mark.skipif(importlib.util.find_spec("lupa") is None, reason="lupa is missing: pip install lupa")
+
+
+def short(path):
+    """Return a path as a reader of the repository would write it."""
+    return str(path.relative_to(ROOT))
+
+
+def fences(readme, *languages):
+    """Return the fenced blocks of a README in these languages, as pairs of language and text."""
+    found = FENCE.findall(readme.read_text())
+    return [(language, text) for language, text in found if not languages or language in languages]
+
+
+def prose(readme):
+    """Return a README without its fenced blocks."""
+    return FENCE.sub("", readme.read_text())
+
+
+def section(readme, head):
+    """Return what stands below a second-level head, up to the next one."""
+    return readme.read_text().split(f"\n## {head}\n")[1].split("\n## ")[0]
+
+
+def modules(directory):
+    """Return the Python files of a part."""
+    return sorted((ROOT / directory).glob("*.py"))
+
+
+def marked(cases):
+    """Return test parameters of (README, commands, …), skipped without lupa where they run part 3 or 4."""
+    parameters = []
+    for readme, commands, *others in cases:
+        marks = [NEEDS_LUPA] if re.search(r"part[34]_\w+/rsp\.py", commands) and "python3" in commands else []
+        name = f"{readme.parent.name}-{commands.splitlines()[-2 if chr(10) in commands.strip() else 0][:60]}"
+        parameters.append(pytest.param(readme, commands, *others, marks=marks, id=name))
+    return parameters
+
+
+# Structure
+
+
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
+def test_every_part_tells_its_story_under_the_same_heads(readme):
+    """The same second-level heads in the same order, so that parts can be compared; part 4 has one more."""
+    heads = re.findall(r"^## (.*)$", prose(readme), re.MULTILINE)
+    expected = list(HEADS)
+    if readme.parent.name == "part4_buffering":
+        expected.insert(expected.index("Exercises"), "Further than the post")
+    assert heads == expected, f"{short(readme)} has other heads, or another order. Hint: make them {expected}."
+
+
+@pytest.mark.parametrize("readme", READMES, ids=short)
+def test_a_readme_is_short(readme):
+    """Under 150 lines, so that it gets read."""
+    lines = len(readme.read_text().splitlines())
+    assert lines <= MAX_LINES, f"{short(readme)} has {lines} lines. Hint: cut {lines - MAX_LINES}."
+
+
+def test_the_two_commands_come_first():
+    """`make run` and `make test`, with what they print, before line 25 of the top README."""
+    top = "\n".join(README.read_text().splitlines()[:24])
+    for words in ("make run", "make test", "Started.  Listening on port 8000.", "passed", "Linux", "Python 3.10"):
+        assert words in top, f"README.md does not say {words!r} before line 25. Hint: move it up."
+
+
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
+def test_every_part_has_four_exercises_with_hints(readme):
+    """One to predict, one to break, one to fix and one to extend; each with a check and a folded hint."""
+    text = section(readme, "Exercises")
+    exercises = re.split(r"^\d\. ", text, flags=re.MULTILINE)[1:]
+    kinds = [re.match(r"\*\*(\w+)\.\*\*", exercise) for exercise in exercises]
+    assert [kind and kind[1] for kind in kinds] == ["Predict", "Break", "Fix", "Extend"], (
+        f"{short(readme)}: exercises are Predict, Break, Fix and Extend. Hint: number them, and begin with **Predict.**"
+    )
+    for exercise in exercises:
+        assert "<details><summary>Hint</summary>" in exercise and "</details>" in exercise, (
+            f"{short(readme)}: an exercise has no folded hint. Hint: <details> below it: {exercise[:50]!r}"
+        )
+
+
+def test_checks_of_exercises_choose_some_test():
+    """Each `pytest … -k word` in a README selects at least one test by its name."""
+    names = re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in ROOT.glob("tests/test_*.py")), re.M)
+    words = [(readme, word) for readme in READMES for word in re.findall(r"-k (\w+)", readme.read_text())]
+    assert words, "No README has a check with -k any more. Hint: remove this test, or look at the exercises."
+    for readme, word in words:
+        assert any(word in name for name in names), (
+            f"{short(readme)}: -k {word} selects no test. Hint: take a word from a test's name in tests/."
+        )
+
+
+# Names, code and paths
+
+
+def names_in(tree):
+    """Return every name that a module defines, imports or uses as an attribute."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return names
+
+
+def is_known_to_python(name):
+    """Tell whether a name is built in, or an attribute of a module (or of the class socket) of the standard library."""
+    if hasattr(builtins, name):
+        return True
+    module, _, attribute = name.rpartition(".")
+    if module not in sys.stdlib_module_names:
+        return False
+    module = importlib.import_module(module)
+    return hasattr(module, attribute) or hasattr(getattr(module, module.__name__, None), attribute)
+
+
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
+def test_every_python_name_beside_c_exists(readme):
+    """The Python column of "C beside Python" names what is in this part's source, or in Python itself."""
+    known = set()
+    for path in modules(readme.parent.name):
+        known |= {path.stem} | names_in(ast.parse(path.read_text()))
+    rows = [line.split(" | ") for line in section(readme, "C beside Python").splitlines() if line.startswith("| ")]
+    assert len(rows) > 5, f"{short(readme)}: the table of C beside Python is gone, or nearly. Hint: one row a function."
+    for row in rows[1:]:
+        assert len(row) == 3, f"{short(readme)}: a row has {len(row)} cells, not 3: {' | '.join(row)}"
+        names = re.findall(r"`([^`]+)`", row[1])
+        assert names, f"{short(readme)}: no name in the Python column. Hint: put one in backticks: {row[1]}"
+        for name in names:
+            assert name in known or is_known_to_python(name), (
+                f"{short(readme)}: there is no {name} in {readme.parent.name}/*.py. Hint: was it renamed?"
+            )
+
+
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
+def test_python_code_stands_in_the_source(readme):
+    """Every ```python block is a run of lines of one of the part's files, give or take its indentation."""
+    sources = [path.read_text() for path in modules(readme.parent.name)]
+    blocks = [text for _, text in fences(readme, "python")]
+    assert blocks, f"{short(readme)} shows no code. Hint: quote some in the walk-through."
+    for block in blocks:
+        shifted = (
+            "".join(" " * spaces + line if line.strip() else line for line in block.splitlines(keepends=True))
+            for spaces in range(0, 24, 4)
+        )
+        assert any("\n" + text in "\n" + source for text in shifted for source in sources), (
+            f"{short(readme)} shows code that is not in {readme.parent.name}/. Hint: copy it again:\n{block}"
+        )
+
+
+@pytest.mark.parametrize("readme", READMES, ids=short)
+def test_every_link_leads_somewhere(readme):
+    """A relative link is a file that exists; a link by a label has its address below."""
+    text = prose(readme)
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if not re.match(r"https?://", target):
+            exists = (readme.parent / target.split("#")[0]).exists()
+            assert exists, f"{short(readme)} links to {target}, which is not there. Hint: correct the path."
+    used = set(re.findall(r"\]\[([^\]]+)\]", text))
+    defined = set(re.findall(r"^\[([^\]]+)\]: https://\S+$", text, re.MULTILINE))
+    assert used == defined, f"{short(readme)}: labels used and not defined, or the reverse: {used ^ defined}"
+
+
+def paths_in(text):
+    """Return the words that look like paths of the repository, without those that are the student's own (my_…)."""
+    words = re.findall(r"(?<![\w/.~$-])[.\w][\w./-]*", text)
+    for word in words:
+        word = word.rstrip(".")
+        first = word.split("/")[0]
+        if first.startswith("my_"):
+            continue
+        if first in TOP_LEVEL or word.endswith((".py", ".lua", ".md", ".txt")):
+            yield word
+
+
+@pytest.mark.parametrize("readme", READMES, ids=short)
+def test_every_path_exists(readme):
+    """A path in backticks or in a command exists, seen from the top directory or from the README's own."""
+    texts = re.findall(r"`([^`\n]+)`", prose(readme)) + [text for _, text in fences(readme, "sh")]
+    paths = {path for text in texts for path in paths_in(text)}
+    assert paths, f"{short(readme)} names no file. Hint: is the pattern of this test still right?"
+    missing = [path for path in paths if not (ROOT / path).exists() and not (readme.parent / path).exists()]
+    assert not missing, f"{short(readme)} names {missing}, which are not there. Hint: correct the paths."
+
+
+# Tables and counts
+
+
+def test_the_table_of_behaviours_is_the_tests_own():
+    """What README.md says that each part can do is what the tests expect."""
+    text = README.read_text()
+    shown = text.partition("<!-- behaviours -->\n")[2].partition("\n<!-- /behaviours -->")[0]
+    assert shown == markdown_table(), (
+        "README.md: the table between the marks <!-- behaviours --> and <!-- /behaviours --> is not up to date. "
+        "Hint: paste what python3 tests/behaviours.py prints."
+    )
+
+
+def test_the_sample_report_card_is_in_the_report_cards_words():
+    """The rows and the verdict that README.md shows are made of the words in tests/behaviours.py."""
+    card = next(text for _, text in fences(README, "text") if "Your proxy has reached" in text)
+    texts = {row.text for row in BEHAVIOURS}
+    for line in card.splitlines():
+        if line.startswith(("yes  ", "no   ")):
+            row = re.sub(r"  \(\d+ of \d+\)$", "", line[5:])
+            assert row in texts, f"README.md: no row reads {row!r}. Hint: see tests/behaviours.py."
+        elif line != "…":
+            part, missing = re.fullmatch(r"Your proxy has reached part (\d)\. Next: (.*)\.", line).groups()
+            first = next(row for row in BEHAVIOURS if row.parts[int(part)] == "no")
+            assert missing == first.missing, f"README.md: after part {part} comes {first.missing!r}, not {missing!r}."
+
+
+def test_claimed_line_counts_are_true():
+    """Where README.md gives the length of part 1, it is the length of part 1."""
+    claimed = re.search(r"a blocking loop of (\d+) lines", README.read_text())
+    assert claimed, "README.md gives part 1's length no more. Hint: remove this test, or say it in the same words."
+    lines = len((ROOT / "part1_single" / "rsp.py").read_text().splitlines())
+    assert int(claimed[1]) == lines, f"README.md says {claimed[1]} lines; part1_single/rsp.py has {lines}."
+
+
+# The diffs between the parts
+
+
+def test_part_3_differs_from_part_2_in_one_program_only():
+    """rsp.py (and README.md) differ; every other file is the same, byte for byte."""
+    two, three = ROOT / PARTS[2], ROOT / PARTS[3]
+    names = [{path.name for path in directory.iterdir() if path.is_file()} for directory in (two, three)]
+    assert names[0] == names[1], f"Parts 2 and 3 have not the same files: {names[0] ^ names[1]}. Hint: copy or remove."
+    _, differing, errors = filecmp.cmpfiles(two, three, names[0], shallow=False)
+    assert (set(differing), errors) == ({"rsp.py", "README.md"}, []), (
+        f"Between parts 2 and 3 these differ: {sorted(differing)}. Hint: only rsp.py and README.md may; "
+        "change a shared module in both."
+    )
+
+
+def test_modules_never_name_a_part():
+    """Only rsp.py says which part it is, so that the other modules can stay identical."""
+    found = []
+    for directory in PARTS.values():
+        for path in modules(directory):
+            if path.name != "rsp.py" and re.search(r"\bpart[ _]?\d", path.read_text(), re.IGNORECASE):
+                found.append(short(path))
+    assert not found, f"These name a part: {found}. Hint: say it in rsp.py's head instead."
+
+
+def test_definitions_keep_their_order_from_part_to_part():
+    """What parts 2 and 3 both define stands in the same order in both, so that a diff reads well."""
+    for path in modules(PARTS[2]):
+        orders = []
+        for directory in (PARTS[2], PARTS[3]):
+            body = ast.parse((ROOT / directory / path.name).read_text()).body
+            orders.append([node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))])
+        shared = set(orders[0]) & set(orders[1])
+        assert shared, f"{path.name} defines nothing that parts 2 and 3 share. Hint: were all its functions renamed?"
+        two, three = ([name for name in order if name in shared] for order in orders)
+        assert two == three, f"{path.name} orders its definitions as {two} in part 2, as {three} in part 3."
+
+
+# Commands and their output
+
+
+def same(shown, real):
+    """Tell whether a printed line is a real one: seconds roughly, big counts not at all, curl's error by its number."""
+    if shown.startswith("curl: ("):
+        return real.startswith(shown.split(")")[0] + ")")
+    seconds = re.compile(r"\d+\.\d+(?= s$)")
+    if seconds.search(shown) and seconds.search(real):
+        near = abs(float(seconds.search(shown)[0]) - float(seconds.search(real)[0])) < 0.8
+        return near and seconds.sub("", shown) == seconds.sub("", real)
+    return shown == real
+
+
+def appears_in(shown, real):
+    """Tell whether the printed lines are the real ones, where a line "…" stands for any number of them."""
+    if not shown:
+        return not real
+    if shown[0] == "…":
+        return any(appears_in(shown[1:], real[start:]) for start in range(len(real) + 1))
+    return bool(real) and same(shown[0], real[0]) and appears_in(shown[1:], real[1:])
+
+
+def free_ports(count):
+    """Return port numbers that nobody uses at the moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [str(sock.getsockname()[1]) for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def run(commands, directory, **variables):
+    """Run commands in bash, from the top directory, with this Python as python3; return the lines that they print.
+
+    Whatever they have started and left running is killed.
+    """
+    for tool in ("bash", "curl", "diff"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is missing: install it to have the READMEs' commands checked")
+    wrapper = directory / "python3"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    wrapper.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{directory}:{os.environ['PATH']}",
+        "TMPDIR": str(directory),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
+    process = subprocess.Popen(
+        ["bash", "-c", commands], cwd=ROOT, env=environment, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"These commands don't end within {PATIENCE} s:\n{commands}")
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.communicate()
+    return output.splitlines()
+
+
+def scripts():
+    """Return each ```sh block of a part's README with the ```text block below it."""
+    for readme in PART_READMES:
+        blocks = fences(readme, "sh", "text")
+        for (language, commands), (_, output) in zip(blocks, blocks[1:]):
+            if language == "sh":
+                yield readme, commands, output.splitlines()
+
+
+def transcripts():
+    """Return each command of a ```console block with its output."""
+    for readme in READMES:
+        for _, text in fences(readme, "console"):
+            for entry in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                command, *output = entry.splitlines()
+                yield readme, command, output
+
+
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
+def test_every_script_shows_its_output(readme):
+    """A ```sh block of a part's README is followed by a ```text block: no command without its result."""
+    languages = [language for language, _ in fences(readme, "sh", "text")]
+    assert languages and languages == ["sh", "text"] * (len(languages) // 2), (
+        f"{short(readme)}: ```sh and ```text blocks do not alternate: {languages}. Hint: show what each script prints."
+    )
+
+
+@pytest.mark.parametrize(("readme", "commands", "shown"), marked(scripts()))
+def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path):
+    """Run a block of commands as a reader would, but on free ports, and compare what it prints."""
+    proxy_port, backend_port = free_ports(2)
+    on_free_ports = commands.replace("8000", proxy_port).replace("8001", backend_port)
+    on_free_ports = on_free_ports.replace("sleep 1\n", "sleep 2\n")  # a busy machine starts programs slowly
+    on_free_ports = on_free_ports.replace(f"2{proxy_port}000", "20000000")  # 20000000 bytes is no port
+    real = run(on_free_ports, tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)
+    real = [line.replace(proxy_port, "8000").replace(backend_port, "8001") for line in real]
+    assert appears_in(shown, real), (
+        f"{short(readme)}: these commands print something else:\n{commands}\nREADME: {shown}\nreally: {real}\n"
+        "Hint: run them yourself; if they are right, correct the README."
+    )
+
+
+@pytest.mark.parametrize(("readme", "command", "shown"), marked(transcripts()))
+def test_a_command_prints_what_the_readme_shows(readme, command, shown, tmp_path):
+    """Run a command that ends by itself, and compare what it prints."""
+    real = run(command, tmp_path)
+    assert appears_in(shown, real), (
+        f"{short(readme)}: this command prints something else: {command}\nREADME: {shown}\nreally: {real[:20]}\n"
+        "Hint: run it yourself; if it is right, correct the README."
+    )
