@@ -1,13 +1,14 @@
 """rsp, Really Simple Proxy, part 4: what can't be written now waits, and so does closing.
 
-Mirrors the posts "pause to regroup: non-blocking output" and "pause to regroup: fixed it!".
+Mirrors the posts "pause to regroup: non-blocking output", "pause to regroup: fixed it!" and "part 4: Dealing with
+slow writes to the network".
 
 Unlike part 3:
 - Bytes that a socket does not take wait in a write buffer until EPOLLOUT says that there is room.
 - Closing waits too, until the buffer has drained. A half-closed connection goes on in its other direction.
 - epoll is edge-triggered, and each socket is registered once.
-- One connection.py serves both sides, as the last post promised, in place of client_socket.py and
-  backend_socket.py.
+- One connection.py serves both sides, in place of client_socket.py and backend_socket.py: as "fixed it!" says,
+  this should have to be mended in one place only.
 - Sound enough to be used: the loop never blocks, no buffer grows without limit, no connection starves the
   others, and running out of file descriptors only makes clients wait.
 

@@ -177,5 +177,23 @@ def markdown_table():
     return "\n".join(lines)
 
 
+def verdict(reached, tried):
+    """Return, in one sentence or two, what a proxy amounts to that has reached these rows of those that were tried."""
+    missing = [row for row in BEHAVIOURS if row.name in tried - reached]
+    if len(tried) < len(BEHAVIOURS):
+        return f"Next: {missing[0].missing}." if missing else "All that was tried works. Now run the whole suite."
+    for part in reversed(PARTS):
+        if all(row.name in reached for row in BEHAVIOURS if row.parts[part] == "yes"):
+            coming = f"Next: {missing[0].missing}." if missing else "Nothing is missing."
+            return f"Your proxy has reached part {part}. {coming}"
+
+    def likeness(part):
+        return sum((row.parts[part] == "yes") == (row.name in reached) for row in BEHAVIOURS)
+
+    nearest = max(PARTS, key=likeness)
+    missing = [row for row in missing if row.parts[nearest] == "yes"]
+    return f"Your proxy is nearest to part {nearest}. To reach it, next: {missing[0].missing}."
+
+
 if __name__ == "__main__":
     print(markdown_table())

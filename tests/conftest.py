@@ -2,7 +2,7 @@
 import collections
 
 import pytest
-from behaviours import BEHAVIOURS, BY_NAME, PARTS
+from behaviours import BEHAVIOURS, BY_NAME, PARTS, verdict
 from harness import Proxy, any_command, part_command
 
 YOURS = "yours"  # in place of a part's number: the program that --proxy names
@@ -111,18 +111,3 @@ def pytest_terminal_summary(terminalreporter, config):
         write(f"{word}  {row.text}{count}")
     write("")
     write(verdict(reached, set(config.outcomes)))
-
-
-def verdict(reached, tried):
-    """Return which part a proxy amounts to that has reached these rows, and what comes next."""
-    if len(tried) < len(BEHAVIOURS):
-        missing = [row for row in BEHAVIOURS if row.name in tried - reached]
-        return f"Next: {missing[0].missing}." if missing else "All that was tried works. Now run the whole suite."
-    for part in reversed(PARTS):
-        if all(row.name in reached for row in BEHAVIOURS if row.parts[part] == "yes"):
-            missing = [row for row in BEHAVIOURS if row.name not in reached]
-            if not missing:
-                return f"Your proxy has reached part {part}, the last one. Nothing is missing."
-            return f"Your proxy has reached part {part}. Next: {missing[0].missing}."
-    missing = next(row for row in BEHAVIOURS if row.parts[1] == "yes" and row.name not in reached)
-    return f"Your proxy has not reached part 1 yet. Next: {missing.missing}."

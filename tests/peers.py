@@ -20,7 +20,7 @@ import time
 import urllib.parse
 
 HOST = "127.0.0.1"
-PATIENCE = 4  # seconds that a small answer may take; it takes milliseconds unless somebody has to wait in line
+PATIENCE = 3  # seconds that a small answer may take; it takes milliseconds unless somebody has to wait in line
 LONG_PATIENCE = 30  # seconds between two pieces of a big transfer
 SMALL_BUFFER = 16384  # bytes; a receive buffer so small that its owner counts as slow
 CHUNK = 65536  # bytes
@@ -51,7 +51,7 @@ def check_pattern(received, start):
     if received == pattern(start, len(received)):
         return
     expected = pattern(start, len(received))
-    first = next(i for i, (got, want) in enumerate(zip(received, expected)) if got != want)
+    first = next(i for i, (got, want) in enumerate(zip(received, expected, strict=True)) if got != want)
     found = _TWO_BLOCKS.find(received[first : first + 16])
     gap = (found - start - first) % PERIOD if found >= 0 else 0
     missing = f"the next bytes are those from {gap:,} further on" if gap else "what follows is not of the pattern"

@@ -73,12 +73,11 @@ def modules(directory):
 
 
 def marked(cases):
-    """Return test parameters of (README, commands, …), skipped without lupa where they run part 3 or 4."""
+    """Return test parameters of (README, commands, output), skipped without lupa where they run part 3 or 4."""
     parameters = []
-    for readme, commands, *others in cases:
-        marks = [NEEDS_LUPA] if re.search(r"part[34]_\w+/rsp\.py", commands) and "python3" in commands else []
-        name = f"{readme.parent.name}-{commands.splitlines()[-2 if chr(10) in commands.strip() else 0][:60]}"
-        parameters.append(pytest.param(readme, commands, *others, marks=marks, id=name))
+    for number, (readme, commands, shown) in enumerate(cases, 1):
+        marks = [NEEDS_LUPA] if re.search(r"python3 part[34]_\w+/rsp\.py", commands) else []
+        parameters.append(pytest.param(readme, commands, shown, marks=marks, id=f"{readme.parent.name}-{number}"))
     return parameters
 
 
@@ -229,7 +228,9 @@ def paths_in(text):
 @pytest.mark.parametrize("readme", READMES, ids=short)
 def test_every_path_exists(readme):
     """A path in backticks or in a command exists, seen from the top directory or from the README's own."""
-    texts = re.findall(r"`([^`\n]+)`", prose(readme)) + [text for _, text in fences(readme, "sh")]
+    text = prose(readme)
+    texts = re.findall(r"`([^`\n]+)`", text) + re.findall(r"<code>(.*?)</code>", text)
+    texts += [text for _, text in fences(readme, "sh")]
     paths = {path for text in texts for path in paths_in(text)}
     assert paths, f"{short(readme)} names no file. Hint: is the pattern of this test still right?"
     missing = [path for path in paths if not (ROOT / path).exists() and not (readme.parent / path).exists()]
@@ -271,6 +272,19 @@ def test_claimed_line_counts_are_true():
     assert int(claimed[1]) == lines, f"README.md says {claimed[1]} lines; part1_single/rsp.py has {lines}."
 
 
+def test_the_claimed_number_of_tests_is_true():
+    """The last line of `make test` in README.md adds up to the tests that there are."""
+    claimed = re.search(r"^=+ (\d+) passed, (\d+) xfailed in ", README.read_text(), re.MULTILINE)
+    assert claimed, "README.md does not show how `make test` ends. Hint: copy its last line."
+    command = [sys.executable, "-m", "pytest", "tests", "--collect-only", "-q"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE).stdout
+    collected = int(re.search(r"^(\d+) tests collected", listing, re.MULTILINE)[1])
+    assert int(claimed[1]) + int(claimed[2]) == collected, (
+        f"README.md says {claimed[1]} passed and {claimed[2]} xfailed; there are {collected} tests. "
+        "Hint: copy the last line of `make test` again."
+    )
+
+
 # The diffs between the parts
 
 
@@ -296,17 +310,27 @@ def test_modules_never_name_a_part():
     assert not found, f"These name a part: {found}. Hint: say it in rsp.py's head instead."
 
 
-def test_definitions_keep_their_order_from_part_to_part():
-    """What parts 2 and 3 both define stands in the same order in both, so that a diff reads well."""
-    for path in modules(PARTS[2]):
-        orders = []
-        for directory in (PARTS[2], PARTS[3]):
-            body = ast.parse((ROOT / directory / path.name).read_text()).body
-            orders.append([node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))])
+def definitions(path):
+    """Return the names of a module's functions, classes and methods, in the order in which they stand."""
+    tree = ast.walk(ast.parse(path.read_text()))
+    nodes = [node for node in tree if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    return [node.name for node in sorted(nodes, key=lambda node: node.lineno)]
+
+
+@pytest.mark.parametrize("part", list(PARTS)[1:])
+def test_definitions_keep_their_order_from_part_to_part(part):
+    """What a file defines in one part and in the next stands in the same order in both, so that the diff reads well."""
+    before, after = ROOT / PARTS[part - 1], ROOT / PARTS[part]
+    names = {path.name for path in before.glob("*.py")} & {path.name for path in after.glob("*.py")}
+    assert "rsp.py" in names, f"{short(before)} and {short(after)} should both have an rsp.py."
+    for name in sorted(names):
+        orders = [definitions(before / name), definitions(after / name)]
         shared = set(orders[0]) & set(orders[1])
-        assert shared, f"{path.name} defines nothing that parts 2 and 3 share. Hint: were all its functions renamed?"
-        two, three = ([name for name in order if name in shared] for order in orders)
-        assert two == three, f"{path.name} orders its definitions as {two} in part 2, as {three} in part 3."
+        first, second = ([name for name in order if name in shared] for order in orders)
+        assert shared, f"{name}: parts {part - 1} and {part} share no definition. Hint: was everything renamed?"
+        assert first == second, (
+            f"{name} has another order in part {part} than in part {part - 1}. Hint: keep {first}, not {second}."
+        )
 
 
 # Commands and their output
@@ -339,6 +363,11 @@ def free_ports(count):
     for sock in sockets:
         sock.close()
     return ports
+
+
+def renumber(text, numbers):
+    """Return a text with some of the numbers in it replaced by others."""
+    return re.sub(r"\d+", lambda match: numbers.get(match[0], match[0]), text)
 
 
 def run(commands, directory, **variables):
@@ -380,7 +409,7 @@ def scripts():
     """Return each ```sh block of a part's README with the ```text block below it."""
     for readme in PART_READMES:
         blocks = fences(readme, "sh", "text")
-        for (language, commands), (_, output) in zip(blocks, blocks[1:]):
+        for (language, commands), (_, output) in zip(blocks, blocks[1:], strict=False):
             if language == "sh":
                 yield readme, commands, output.splitlines()
 
@@ -407,11 +436,10 @@ def test_every_script_shows_its_output(readme):
 def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path):
     """Run a block of commands as a reader would, but on free ports, and compare what it prints."""
     proxy_port, backend_port = free_ports(2)
-    on_free_ports = commands.replace("8000", proxy_port).replace("8001", backend_port)
+    on_free_ports = renumber(commands, {"8000": proxy_port, "8001": backend_port})
     on_free_ports = on_free_ports.replace("sleep 1\n", "sleep 2\n")  # a busy machine starts programs slowly
-    on_free_ports = on_free_ports.replace(f"2{proxy_port}000", "20000000")  # 20000000 bytes is no port
     real = run(on_free_ports, tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)
-    real = [line.replace(proxy_port, "8000").replace(backend_port, "8001") for line in real]
+    real = [renumber(line, {proxy_port: "8000", backend_port: "8001"}) for line in real]
     assert appears_in(shown, real), (
         f"{short(readme)}: these commands print something else:\n{commands}\nREADME: {shown}\nreally: {real}\n"
         "Hint: run them yourself; if they are right, correct the README."

@@ -1,0 +1,34 @@
+# Thin: each target makes .venv itself when it is not there. Another Python: make run PYTHON=python3.12
+PYTHON ?= python3
+VENV = .venv/bin/python
+PIP_INSTALL = $(VENV) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test clean
+
+run: .venv/ready-to-run
+	@$(VENV) tests/demo.py config.lua
+
+test: .venv/ready-to-test
+	$(VENV) -m pytest tests
+
+clean:
+	rm -rf .venv
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "rsp needs Python 3.10 or newer as $(PYTHON). Install it, or name another: make run PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "rsp needs Python's venv module. Install it; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/ready-to-run: requirements.txt .venv/made
+	@echo "Installing lupa into .venv ..."
+	@$(PIP_INSTALL) "$$(grep '^lupa' requirements.txt)"
+	@touch $@
+
+.venv/ready-to-test: requirements.txt .venv/made
+	@echo "Installing what the tests need into .venv; the first time, this takes a minute or two ..."
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@ .venv/ready-to-run

@@ -1,0 +1,202 @@
+"""What `make run` starts: a small backend worth looking at, and part 4 in front of it.
+
+    python tests/demo.py config.lua
+
+The backend listens where the config says that the proxy looks for it. Ctrl-C, or SIGTERM, ends both.
+"""
+import html
+import http.server
+import math
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WIDTH, HEIGHT = 1600, 900  # of the picture, in pixels
+ROWS_AT_A_TIME = 20  # rows of the picture that are sent in one piece
+DOWNLOAD_SIZE = 100_000_000  # bytes
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Through rsp</title>
+<style>
+body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em; color: #222 }}
+h1 {{ line-height: 1.2 }}
+pre {{ background: #f3f3f0; padding: 1em; overflow-x: auto; font-size: 14px }}
+img {{ width: 100%; height: auto; aspect-ratio: 16 / 9; background: #ddd }}
+</style>
+<h1>This page came through rsp</h1>
+<p>The backend at <b>{backend}</b>, process {pid}, answered. It was not asked by your browser, but by
+the proxy, from <b>{client}</b>: one connection from you to the proxy, one from the proxy to the backend.</p>
+<h2>Your request, as the backend saw it</h2>
+<pre>{request}</pre>
+<p>Not a byte was changed on the way: the <code>Host</code> is still the proxy's.</p>
+<h2>A picture that streams through</h2>
+<p><img src="/picture.png" width="{width}" height="{height}" alt="Coloured rings that interfere with each other"></p>
+<p>The backend computes it row by row and sends it in pieces (chunked), so neither side knows its size in advance.</p>
+<h2>A big download</h2>
+<p><a href="/download">{megabytes} MB of bytes.</a> In a terminal, with the speed, or at a slow 2 MB a second, while you
+watch the proxy's memory stay as small as it is:</p>
+<pre>curl -o /dev/null {url}download
+curl -o /dev/null --limit-rate 2M {url}download
+ps -o rss,args -C python</pre>
+</html>
+"""
+
+
+class DemoHandler(http.server.BaseHTTPRequestHandler):
+    """The pages of the demo."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        """Answer with the page, the picture or the download."""
+        pages = {"/": self.send_page, "/picture.png": self.send_picture, "/download": self.send_download}
+        try:
+            pages.get(self.path.partition("?")[0], self.send_not_found)()
+        except ConnectionError:  # the browser has gone elsewhere
+            self.close_connection = True
+
+    def send_whole(self, status, body):
+        """Send a page whose length is known."""
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def send_page(self):
+        """Say who answered, and what the request looked like from here."""
+        request = f"{self.requestline}\n{self.headers}".strip()
+        page = PAGE.format(
+            backend="{}:{}".format(*self.server.server_address),
+            client="{}:{}".format(*self.client_address),
+            pid=os.getpid(),
+            request=html.escape(request),
+            url=html.escape(f"http://{self.headers.get('Host', '127.0.0.1')}/"),
+            width=WIDTH,
+            height=HEIGHT,
+            megabytes=DOWNLOAD_SIZE // 1_000_000,
+        )
+        self.send_whole(200, page.encode())
+
+    def send_not_found(self):
+        """There is nothing else here."""
+        self.send_whole(404, b"<p>There is no such page. Try <a href='/'>the front page</a>.</p>")
+
+    def send_picture(self):
+        """Send a PNG while it is being computed, as a chunked response."""
+        self.send_response(200)
+        self.send_header("Content-Type", "image/png")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in picture():
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def send_download(self):
+        """Send many bytes."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(DOWNLOAD_SIZE))
+        self.end_headers()
+        block = bytes(range(250)) * 400
+        for _ in range(DOWNLOAD_SIZE // len(block)):
+            self.wfile.write(block)
+
+    def log_message(self, *_):
+        """Keep the terminal quiet."""
+
+
+class DemoServer(http.server.ThreadingHTTPServer):
+    """One thread a connection, none of which keeps the program from ending."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+
+def picture():
+    """Yield a PNG in pieces, some rows each; see the PNG specification, https://www.w3.org/TR/png/."""
+
+    def block(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def shade(index, phase):
+        return int(140 + 110 * math.cos(2 * math.pi * (index / 256 + phase)))
+
+    palette = bytes(shade(index, phase) for index in range(256) for phase in (0.05, 0.35, 0.6))
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 3, 0, 0, 0)  # 8 bits a pixel, an index into the palette
+    yield b"\x89PNG\r\n\x1a\n" + block(b"IHDR", header) + block(b"PLTE", palette)
+    columns = [(x - WIDTH // 2) ** 2 for x in range(WIDTH)]
+    compressor = zlib.compressobj(6)
+    for top in range(0, HEIGHT, ROWS_AT_A_TIME):
+        rows = bytearray()
+        for y in range(top, min(top + ROWS_AT_A_TIME, HEIGHT)):
+            row = (y - HEIGHT // 2) ** 2
+            rows.append(0)  # no filter
+            rows += bytes((column + row >> 9) & 255 for column in columns)
+        yield block(b"IDAT", compressor.compress(bytes(rows)) + compressor.flush(zlib.Z_SYNC_FLUSH))
+    yield block(b"IDAT", compressor.flush()) + block(b"IEND", b"")
+
+
+def read_backend(config_path):
+    """Return the backend's address and port from the config, or None when the proxy will complain about it."""
+    from lupa import LuaError, LuaRuntime  # its own default Lua is good enough to read two settings
+
+    lua = LuaRuntime(register_eval=False, register_builtins=False)
+    try:
+        lua.execute(pathlib.Path(config_path).read_bytes())
+        return str(lua.globals().backendAddress), int(lua.globals().backendPort)
+    except (OSError, LuaError, TypeError, ValueError):
+        return None
+
+
+def start_backend(address):
+    """Serve the demo's pages from a thread; end the program when the port is taken."""
+    try:
+        server = DemoServer(address, DemoHandler)
+    except OSError as error:
+        sys.exit(
+            f"The demo's backend can't listen on port {address[1]}: {error.strerror}. "
+            "Free it, or choose another: make run RSP_BACKEND_PORT=8002"
+        )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def main():
+    """Start both, say where to look, wait for Ctrl-C."""
+    if len(sys.argv) != 2:
+        sys.exit(f"Usage: {sys.argv[0]} <config_file>")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # raises KeyboardInterrupt
+    proxy = None
+    try:
+        backend = read_backend(sys.argv[1])
+        if backend:
+            start_backend(backend)
+        program = [sys.executable, ROOT / "part4_buffering" / "rsp.py", sys.argv[1]]
+        proxy = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+        start_line = proxy.stdout.readline()
+        if not start_line:  # it has said why, on stderr
+            sys.exit(proxy.wait())
+        print(start_line, end="")
+        port = start_line.rstrip(".\n").rpartition(" ")[2]
+        print(f"Open http://127.0.0.1:{port}/ - Ctrl-C stops it.", flush=True)
+        sys.exit(proxy.wait())
+    except KeyboardInterrupt:
+        print()
+    finally:
+        if proxy:
+            proxy.terminate()
+            proxy.wait()
+
+
+if __name__ == "__main__":
+    main()

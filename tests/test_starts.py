@@ -1,0 +1,226 @@
+"""How the parts start, well or badly, what they log, and how `make run` and the report card look."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+from behaviours import BEHAVIOURS, PARTS, verdict
+from harness import ROOT, Proxy, part_command
+from peers import HOST, PATIENCE, EchoBackend, HttpBackend, connect_and_be_reset, free_port, wait_until
+
+ALL_PARTS = pytest.mark.parametrize("part", PARTS, ids=PARTS.get)
+LUA_PARTS = pytest.mark.parametrize("part", [3, 4], ids=PARTS.get)
+
+
+def start_badly(part, directory, port=None, backend_host=HOST, backend_port=1, **options):
+    """Start a part that is expected to end at once, and return the line that it leaves on stderr."""
+    words = part_command(part).fill_in(port or free_port(), backend_host, backend_port, directory)
+    return ended_badly(words, **options)
+
+
+def ended_badly(words, **options):
+    """Run a program that is expected to end at once with status 1; return the only line on stderr."""
+    run = subprocess.run(words, capture_output=True, text=True, timeout=10, **options)
+    assert run.returncode == 1, f"exit status {run.returncode}, stderr {run.stderr!r}"
+    assert len(run.stderr.splitlines()) == 1, f"not one line on stderr: {run.stderr!r}"
+    assert run.stdout == ""
+    return run.stderr
+
+
+@ALL_PARTS
+@pytest.mark.parametrize("name", ["no-such-name.invalid", "x" * 64 + ".example", "a..b"])
+def test_an_unknown_backend_name_is_named(part, name, tmp_path):
+    """A misspelt backend is found at once, not when the first client comes."""
+    line = start_badly(part, tmp_path, backend_host=name)
+    assert line.startswith("Couldn't find backend") and name in line
+
+
+@ALL_PARTS
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "eighty"])
+def test_an_impossible_port_is_named(part, port, tmp_path):
+    """Neither side may have a port that isn't one."""
+    line = start_badly(part, tmp_path, port=port)
+    assert line.startswith(f"Couldn't listen on port {port}: ")
+    line = start_badly(part, tmp_path, backend_port=port)
+    assert line.startswith(f"Couldn't find backend {HOST}:{port}: ")
+
+
+@ALL_PARTS
+@pytest.mark.parametrize("words", [[], ["8000"], ["1", "2", "3", "4"]], ids=len)
+def test_a_wrong_number_of_arguments_is_explained(part, words):
+    """The usage, and nothing else."""
+    if len(words) == 1 and part >= 3:
+        words = ["8000", HOST, "8001"]
+    program = part_command(part).program
+    wanted = "<server_port> <backend_addr> <backend_port>" if part < 3 else "<config_file>"
+    assert ended_badly(program + words) == f"Usage: {program[1]} {wanted}\n"
+
+
+@LUA_PARTS
+def test_an_unreadable_config_is_named(part, tmp_path):
+    """A directory can't be read as a file, whoever tries."""
+    line = ended_badly([*part_command(part).program, str(tmp_path)])
+    assert line == f"Error parsing config file: cannot open {tmp_path}: Is a directory\n"
+
+
+@LUA_PARTS
+def test_without_lupa_it_says_what_to_install(part, tmp_path):
+    """A machine without lupa is told the command that installs it."""
+    (tmp_path / "lupa.py").write_text("raise ImportError('no lupa here')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    line = ended_badly([*part_command(part).program, "config.lua"], env=environment)
+    assert "pip install lupa" in line
+
+
+@LUA_PARTS
+def test_the_config_in_the_top_directory_is_good(part):
+    """`python part4_buffering/rsp.py config.lua` works as written, from the top directory."""
+    port = free_port()
+    environment = {**os.environ, "RSP_LISTEN_PORT": str(port)}
+    command = [sys.executable, f"{PARTS[part]}/rsp.py", "config.lua"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == f"Started.  Listening on port {port}.\n"
+        finally:
+            process.kill()
+
+
+@ALL_PARTS
+def test_it_runs_from_any_directory(part, tmp_path, monkeypatch):
+    """A part imports only what stands beside it, wherever it is started."""
+    monkeypatch.chdir(tmp_path)
+    with HttpBackend() as backend, Proxy(part_command(part), backend.port) as proxy:
+        assert proxy.get("/").status_code == 200
+
+
+@ALL_PARTS
+def test_a_backend_given_by_name_is_found(part):
+    """Names work like addresses; localhost may have an IPv6 address that nobody listens at, which is skipped."""
+    with EchoBackend() as backend, Proxy(part_command(part), backend.port, backend_host="localhost") as proxy:
+        with proxy.connect() as client:
+            client.send(b"hello")
+            assert client.receive_exactly(5) == b"hello"
+
+
+@ALL_PARTS
+def test_a_backend_that_is_down_costs_a_log_line_a_client(part):
+    """Each line names the address and the reason."""
+    port = free_port()
+    with Proxy(part_command(part), port) as proxy:
+        for number in range(1, 4):
+            with proxy.connect_raw() as sock:
+                sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                wait_until(lambda n=number: len(proxy.errors().splitlines()) == n, f"{number} lines in the log")
+        for line in proxy.errors().splitlines():
+            assert line.endswith(f"Couldn't connect to backend {HOST}:{port}: Connection refused"), line
+
+
+@ALL_PARTS
+def test_a_client_that_vanishes_costs_one_log_line(part):
+    """A reset in the middle of an answer is worth one line, not two, and no traceback."""
+    with HttpBackend() as backend, Proxy(part_command(part), backend.port) as proxy:
+        with proxy.connect() as client:
+            client.send(b"GET /bytes?count=50000000 HTTP/1.0\r\n\r\n")
+            client.receive_exactly(100_000)
+            client.reset()
+        assert proxy.get("/").status_code == 200
+        wait_until(lambda: proxy.errors(), "a line in the log")
+        time.sleep(0.2)
+        assert len(proxy.errors().splitlines()) == 1, proxy.errors()
+        proxy.check_unharmed()
+
+
+# --- make run ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_the_demo_serves_a_page_through_the_proxy_and_stops_both(number):
+    """What `make run` starts: one line with the address, a page, a picture, a download; then nothing is left."""
+    port, backend_port = free_port(), free_port()
+    environment = {**os.environ, "RSP_LISTEN_PORT": str(port), "RSP_BACKEND_PORT": str(backend_port)}
+    command = [sys.executable, "tests/demo.py", "config.lua"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = f"http://127.0.0.1:{port}/"
+            assert process.stdout.readline() == f"Started.  Listening on port {port}.\n"
+            assert process.stdout.readline() == f"Open {address} - Ctrl-C stops it.\n"
+            page = requests.get(address, headers={"X-Hello": "<world>"}, timeout=PATIENCE).text
+            assert f"127.0.0.1:{backend_port}" in page and "X-Hello: &lt;world&gt;" in page
+            picture = requests.get(address + "picture.png", timeout=10)
+            assert picture.headers["Transfer-Encoding"] == "chunked"
+            assert picture.content.startswith(b"\x89PNG") and picture.content.endswith(b"IEND\xae\x42\x60\x82")
+            assert len(requests.get(address + "download", timeout=10).content) == 100_000_000
+            assert requests.get(address + "nothing", timeout=PATIENCE).status_code == 404
+        finally:
+            process.send_signal(number)
+            process.wait(PATIENCE)
+    for free in (port, backend_port):
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{free}/", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("busy", ["RSP_LISTEN_PORT", "RSP_BACKEND_PORT"])
+def test_the_demo_explains_a_busy_port(busy):
+    """Whichever of its two ports is taken, one line says so."""
+    with EchoBackend() as taken:
+        ports = {"RSP_LISTEN_PORT": str(free_port()), "RSP_BACKEND_PORT": str(free_port()), busy: str(taken.port)}
+        line = ended_badly([sys.executable, "tests/demo.py", "config.lua"], cwd=ROOT, env={**os.environ, **ports})
+    assert f"listen on port {taken.port}: Address already in use" in line
+
+
+# --- the report card ---------------------------------------------------------------------------------
+
+
+@ALL_PARTS
+def test_each_part_is_told_which_part_it_is(part):
+    """The verdict on what the table says of a part names this part, and what the next one adds."""
+    tried = {row.name for row in BEHAVIOURS}
+    reached = {row.name for row in BEHAVIOURS if row.parts[part] == "yes"}
+    told = verdict(reached, tried)
+    if part == 2:  # part 3 adds only the Lua file, which part 2 lacks
+        assert told == "Your proxy has reached part 2. Next: a slow client loses bytes."
+    assert told.startswith(f"Your proxy has reached part {part}. ")
+    assert ("Nothing is missing." in told) == (part == 4)
+
+
+def test_a_proxy_that_lacks_something_is_told_the_nearest_part():
+    """One accident that part 2 survives, and this one does not."""
+    tried = {row.name for row in BEHAVIOURS}
+    reached = {row.name for row in BEHAVIOURS if row.parts[2] == "yes"} - {"survives"}
+    told = verdict(reached, tried)
+    assert told.startswith("Your proxy is nearest to part 2. To reach it, next: a client or a backend that vanishes")
+
+
+def test_the_report_card_says_what_works_and_what_does_not():
+    """Run on part 1 with two behaviours, the suite fails one of them, and says so."""
+    words = ["--proxy", f"{PARTS[1]}/rsp.py", "-k", "idle or error_response", "-q"]
+    command = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", *words]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "\nyes  serves a request;" in run.stdout
+    assert "\nno   an idle client holds up nobody  (0 of 1)\n" in run.stdout
+    assert "\nNext: a client that says nothing holds up all the others.\n" in run.stdout
+
+
+def test_a_proxy_that_serves_nothing_fails_once():
+    """One cause, one failure: what depends on a first request is skipped."""
+    command = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", "-q", "-k", "answer", "--proxy"]
+    listen_only = "import socket,sys,time; s=socket.create_server(('',int(sys.argv[1]))); time.sleep(60)"
+    proxy = f'{sys.executable} -c "{listen_only}" {{port}}'
+    run = subprocess.run([*command, proxy], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert re.search(r"^1 failed, [1-9]\d* skipped, \d+ deselected", run.stdout, re.MULTILINE), run.stdout
+
+
+@pytest.mark.parametrize("part", [4], ids=PARTS.get)
+def test_many_refused_clients_cost_nothing_that_lasts(part):
+    """A backend that stays down does not use the proxy up."""
+    with Proxy(part_command(part), free_port()) as proxy:
+        connect_and_be_reset(proxy.port)
+        before = proxy.open_files()
+        for _ in range(300):
+            connect_and_be_reset(proxy.port)
+        wait_until(lambda: proxy.open_files() <= before, "as many open descriptors as before")
