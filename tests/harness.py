@@ -7,7 +7,6 @@ import pathlib
 import resource
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -159,10 +158,6 @@ class Proxy:
     def connect(self, **options):
         """Return a Client of this proxy; see peers.Client for the options."""
         return Client(self.port, **options)
-
-    def connect_raw(self):
-        """Return a plain socket connected to this proxy."""
-        return socket.create_connection((HOST, self.port), timeout=PATIENCE)
 
     def get(self, path="/", **options):
         """Return the response to a request of its own connection; options as for requests.request."""

@@ -225,6 +225,21 @@ def connect_and_be_reset(port):
     raise AssertionError(f"expected a reset from port {port}, and got {data or 'a clean end'!r}. Hint: SO_LINGER")
 
 
+def connect_and_be_turned_away(port):
+    """Connect, ask, and see the connection end, in whichever way; raise AssertionError when it doesn't."""
+    with socket.socket() as sock:
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect((HOST, port))
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            data = sock.recv(CHUNK)
+        except ConnectionError:
+            return
+        except TimeoutError:
+            raise AssertionError(f"{PATIENCE} s, and neither answer nor end. Hint: close the client") from None
+    assert not data, f"there is nobody who could have sent {data!r}"
+
+
 def send_byte_by_byte(client, data, pause=0.002):
     """Send each byte on its own, `pause` seconds apart."""
     for i in range(len(data)):

@@ -20,6 +20,7 @@ from peers import (
     PushingBackend,
     StreamingBackend,
     check_pattern,
+    connect_and_be_turned_away,
     free_port,
     send_byte_by_byte,
     send_pattern_in_background,
@@ -341,16 +342,7 @@ def test_a_backend_may_be_down_and_come_back(start_proxy):
     port = free_port()
     proxy = start_proxy(port)
     for _ in range(3):
-        with socket.socket() as sock:
-            sock.settimeout(PATIENCE)
-            try:
-                sock.connect((HOST, proxy.port))
-                sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                assert sock.recv(1) == b"", "there is nobody who could have sent anything"
-            except ConnectionError:
-                pass  # a reset, which is as good as an end
-            except TimeoutError:
-                raise AssertionError(f"{PATIENCE} s, and neither answer nor end. Hint: close the client") from None
+        connect_and_be_turned_away(proxy.port)
     proxy.check_unharmed()
     with HttpBackend(port):
         assert proxy.get("/").status_code == 200

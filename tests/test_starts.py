@@ -10,7 +10,16 @@ import pytest
 import requests
 from behaviours import BEHAVIOURS, PARTS, verdict
 from harness import ROOT, Proxy, part_command
-from peers import HOST, PATIENCE, EchoBackend, HttpBackend, connect_and_be_reset, free_port, wait_until
+from peers import (
+    HOST,
+    PATIENCE,
+    EchoBackend,
+    HttpBackend,
+    connect_and_be_reset,
+    connect_and_be_turned_away,
+    free_port,
+    wait_until,
+)
 
 ALL_PARTS = pytest.mark.parametrize("part", PARTS, ids=PARTS.get)
 LUA_PARTS = pytest.mark.parametrize("part", [3, 4], ids=PARTS.get)
@@ -112,9 +121,8 @@ def test_a_backend_that_is_down_costs_a_log_line_a_client(part):
     port = free_port()
     with Proxy(part_command(part), port) as proxy:
         for number in range(1, 4):
-            with proxy.connect_raw() as sock:
-                sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                wait_until(lambda n=number: len(proxy.errors().splitlines()) == n, f"{number} lines in the log")
+            connect_and_be_turned_away(proxy.port)
+            wait_until(lambda n=number: len(proxy.errors().splitlines()) == n, f"{number} lines in the log")
         for line in proxy.errors().splitlines():
             assert line.endswith(f"Couldn't connect to backend {HOST}:{port}: Connection refused"), line
 
