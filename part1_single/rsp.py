@@ -13,19 +13,19 @@ import signal
 import socket
 import sys
 
-MAX_LISTEN_BACKLOG = 1  # finished connections that the kernel keeps in line until accept takes them
+MAX_LISTEN_BACKLOG = 1  # established connections that the kernel keeps in line until accept takes them
 BUFFER_SIZE = 4096  # bytes that one read takes at most
 
 
 def find_addresses(host, port, flags=0):
     """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
-    if port.isdecimal() and not 0 < int(port) < 65536:
-        # glibc would quietly keep the low 16 bits: 99999 would become 34463.
+    if not port or port.isdecimal() and not 0 < int(port) < 65536:
+        # glibc would quietly keep the low 16 bits, 99999 would become 34463, and take no port for any port.
         raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except UnicodeError:  # Python encodes the name before it asks, and fails on a label over 63 letters
-        raise OSError(errno.EINVAL, "not a host name") from None
+    except ValueError:  # Python encodes both before it asks; a label over 63 letters or a zero byte is too much
+        raise OSError(errno.EINVAL, "not a name that can be looked up") from None
 
 
 def find_backend(backend_host, backend_port):
@@ -39,7 +39,11 @@ def find_backend(backend_host, backend_port):
 def connect_to_backend(backend_host, backend_port):
     """Return a socket connected to the first address that answers; raise OSError when none does."""
     for family, kind, protocol, _, address in find_backend(backend_host, backend_port):
-        backend_socket = socket.socket(family, kind, protocol)
+        try:
+            backend_socket = socket.socket(family, kind, protocol)
+        except OSError as error:
+            reason = error.strerror
+            continue
         try:
             backend_socket.connect(address)
             return backend_socket
@@ -66,10 +70,14 @@ def handle_client_connection(client_socket, backend_host, backend_port):
 
 
 def create_and_bind(server_port):
-    """Return a TCP socket bound to the port on every local address; raise OSError when that fails."""
-    # No host and AI_PASSIVE: addresses that fit for bind(2), on every network interface.
+    """Return a TCP socket bound to the port, on the first address that works; raise OSError when none does."""
+    # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
     for family, kind, protocol, _, address in find_addresses(None, server_port, socket.AI_PASSIVE):
-        server_socket = socket.socket(family, kind, protocol)
+        try:
+            server_socket = socket.socket(family, kind, protocol)
+        except OSError as error:
+            reason = error
+            continue
         # Without this, the port stays taken for a minute after connections to it have closed.
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -104,12 +112,15 @@ def main():
     print(f"Started.  Listening on port {server_port}.", flush=True)
 
     while True:
-        client_socket, _ = server_socket.accept()
-        with client_socket:
-            try:
-                handle_client_connection(client_socket, backend_addr, backend_port)
-            except OSError as error:
-                logging.error("%s", error)
+        try:
+            client_socket, _ = server_socket.accept()
+        except OSError as error:
+            sys.exit(f"Could not accept: {error.strerror}")
+        try:
+            handle_client_connection(client_socket, backend_addr, backend_port)
+        except OSError as error:
+            logging.error("%s", error)
+        client_socket.close()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,11 @@ class ClientSocketHandler:
 def connect_to_backend(client_handler, epoll, backend_host, backend_port):
     """Return the handler of a new connection to the backend; raise OSError when no address answers."""
     for family, kind, protocol, _, address in find_backend(backend_host, backend_port):
-        backend_socket = socket.socket(family, kind, protocol)
+        try:
+            backend_socket = socket.socket(family, kind, protocol)
+        except OSError as error:
+            reason = error.strerror
+            continue
         try:
             # Simplified: connect blocks, and everybody waits. Pretend that backends are always near and awake.
             backend_socket.connect(address)

@@ -8,13 +8,13 @@ import socket
 
 def find_addresses(host, port, flags=0):
     """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
-    if port.isdecimal() and not 0 < int(port) < 65536:
-        # glibc would quietly keep the low 16 bits: 99999 would become 34463.
+    if not port or port.isdecimal() and not 0 < int(port) < 65536:
+        # glibc would quietly keep the low 16 bits, 99999 would become 34463, and take no port for any port.
         raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except UnicodeError:  # Python encodes the name before it asks, and fails on a label over 63 letters
-        raise OSError(errno.EINVAL, "not a host name") from None
+    except ValueError:  # Python encodes both before it asks; a label over 63 letters or a zero byte is too much
+        raise OSError(errno.EINVAL, "not a name that can be looked up") from None
 
 
 def find_backend(backend_host, backend_port):

@@ -32,7 +32,8 @@ except ImportError:
 # none of Lua's libraries at all. Here string, table, math and os.getenv stay.
 SANDBOX = """
 os = {getenv = os.getenv}
-python, require, package, module, debug, io, jit, load, loadstring, loadfile, dofile = nil
+debug = {traceback = debug.traceback}
+python, require, package, module, io, jit, load, loadstring, loadfile, dofile = nil
 """
 
 
@@ -56,7 +57,7 @@ def get_config_opt(lua, name):
     """Return one of the settings, a string; end the program when it is something else."""
     try:
         value = lua.globals()[name]
-    except UnicodeDecodeError:  # Lua's strings are bytes, any bytes
+    except (LuaError, UnicodeDecodeError):  # a guarded table of globals; a string that is not text
         value = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value:.14g}"  # a number will do, written as Lua writes it

@@ -11,7 +11,7 @@ from client_socket import create_client_socket_handler
 from epollinterface import add_epoll_handler
 from netutils import find_addresses, make_socket_non_blocking
 
-MAX_LISTEN_BACKLOG = 4096  # finished connections that the kernel keeps in line until accept takes them
+MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel keeps in line until accept takes them
 
 
 def handle_client_connection(epoll, client_socket, backend_host, backend_port):
@@ -54,10 +54,14 @@ class ServerSocketHandler:
 
 
 def create_and_bind(server_port):
-    """Return a TCP socket bound to the port on every local address; raise OSError when that fails."""
-    # No host and AI_PASSIVE: addresses that fit for bind(2), on every network interface.
+    """Return a TCP socket bound to the port, on the first address that works; raise OSError when none does."""
+    # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
     for family, kind, protocol, _, address in find_addresses(None, server_port, socket.AI_PASSIVE):
-        server_socket = socket.socket(family, kind, protocol)
+        try:
+            server_socket = socket.socket(family, kind, protocol)
+        except OSError as error:
+            reason = error
+            continue
         # Without this, the port stays taken for a minute after connections to it have closed.
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

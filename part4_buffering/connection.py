@@ -80,7 +80,7 @@ class Connection:
             return
         if events & select.EPOLLRDHUP:
             self.hung_up = True
-        if events & select.EPOLLOUT:
+        if events & select.EPOLLOUT and self.write_buffer:
             self.flush()
         if self.peer is None:  # flush has closed the pair
             return
@@ -191,6 +191,8 @@ class Connection:
         A reset discards what is still in the kernel's send queue, and no event tells when that is empty.
         So ask, less and less often: SIOCOUTQ, in tcp(7), has the same number as TIOCOUTQ.
         """
+        # Simplified: acknowledged means that the other kernel has the bytes. Linux hands them out even after
+        # a reset; other systems may not.
         if self.peer is None:  # closed while the timer ran
             return
         unacknowledged = array.array("i", [0])  # bytes
@@ -215,10 +217,10 @@ class Connection:
         The error number, if any, is that of the address before.
         """
         for family, _, _, _, address in self.addresses:
+            self.address = address
             try:
                 if error_number is not None:  # a socket whose connect has failed is used up
                     self.replace_socket(family)
-                self.address = address
                 error_number = self.socket.connect_ex(address)
             except OSError as error:
                 error_number = error.errno
@@ -240,6 +242,8 @@ class Connection:
         self.addresses = None
         if error_number:  # it had connected, and was reset before we came to look
             self.lose(error_number)
+        else:
+            self.flush()  # what the client has sent meanwhile, its end included
         return self.peer is not None
 
     def replace_socket(self, family):

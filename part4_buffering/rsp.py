@@ -38,7 +38,8 @@ except ImportError:
 # none of Lua's libraries at all. Here string, table, math and os.getenv stay.
 SANDBOX = """
 os = {getenv = os.getenv}
-python, require, package, module, debug, io, jit, load, loadstring, loadfile, dofile = nil
+debug = {traceback = debug.traceback}
+python, require, package, module, io, jit, load, loadstring, loadfile, dofile = nil
 """
 
 
@@ -62,13 +63,19 @@ def get_config_opt(lua, name):
     """Return one of the settings, a string; end the program when it is something else."""
     try:
         value = lua.globals()[name]
-    except UnicodeDecodeError:  # Lua's strings are bytes, any bytes
+    except (LuaError, UnicodeDecodeError):  # a guarded table of globals; a string that is not text
         value = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value:.14g}"  # a number will do, written as Lua writes it
     if not isinstance(value, str):
         sys.exit(f'{name} must be a string. Set it in {sys.argv[1]}, like this: {name} = "..."')
     return value
+
+
+def raise_descriptor_limit():
+    """Take all the file descriptors that this user may have: each client needs two."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def main():
@@ -89,10 +96,7 @@ def main():
     except OSError as error:
         sys.exit(f"{error}. Check the name and the port.")
 
-    # Two descriptors a client: take all that this user may have.
-    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
-
+    raise_descriptor_limit()
     event_mask = select.EPOLLIN | select.EPOLLET
     server_handler = create_server_socket_handler(server_port, event_mask, backend_addresses)
     add_epoll_handler(server_handler, event_mask)

@@ -36,7 +36,7 @@ def row(name, text, cells, missing, **reasons):
 ONE_AT_A_TIME = "part 1 serves one client at a time, and this one has to wait in line"
 ONE_READ = "part 1 reads a request once, and never looks at the client again"
 SHORT_WRITES = "what the socket does not take is lost, because nobody looks at what send returned"
-END_IS_GONE = "EPOLLRDHUP is taken for a client that has gone, and both sockets are closed"
+END_IS_GONE = "the end of what a client sends is taken for the client's going away, and both sockets are closed"
 BLOCKING_CONNECT = "connect blocks, and with it everything else"
 NO_DESCRIPTORS = "without a descriptor left, a client is turned away or the program ends"
 
@@ -120,7 +120,7 @@ BEHAVIOURS = [
         "a backend that does not accept holds up nobody else",
         "no no no yes",
         "a backend that does not accept stops everything",
-        part1=ONE_READ,
+        part1=ONE_AT_A_TIME,
         part2=BLOCKING_CONNECT,
         part3=BLOCKING_CONNECT,
     ),

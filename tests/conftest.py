@@ -22,7 +22,12 @@ def pytest_configure(config):
     """Keep each row's outcomes for the report card."""
     config.outcomes = collections.defaultdict(list)  # row's name -> "passed", "failed" or "skipped"
     config.without_base = set()  # parts (or YOURS) that don't even serve one request
-    config.proxy_command = any_command(config.getoption("--proxy")) if config.getoption("--proxy") else None
+    config.proxy_command = None
+    if text := config.getoption("--proxy"):
+        try:
+            config.proxy_command = any_command(text)
+        except OSError as error:
+            raise pytest.UsageError(f"--proxy: can't run {text}: {error.strerror}") from None
 
 
 def row_of(definition):

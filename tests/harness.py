@@ -17,6 +17,7 @@ from behaviours import PARTS
 from peers import HOST, PATIENCE, Client, free_port, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+START_PATIENCE = 15  # seconds that a program may take to start, or to say why it does not
 START_LINE = "Started.  Listening on port {port}."
 CONFIG = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\nbackendPort = "{backend_port}"\n'
 
@@ -35,7 +36,7 @@ class Command:
 
     @property
     def program(self):
-        """The words up to the settings."""
+        """The words without the settings."""
         return [word for word in self.words if "{" not in word]
 
     def fill_in(self, port, backend_host, backend_port, directory):
@@ -69,30 +70,37 @@ def any_command(text):
     elif os.path.exists(words[0]):
         words[0] = os.path.abspath(words[0])
     try:
-        usage = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
+        usage = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_PATIENCE)
         wants_config = "config" in (usage.stdout + usage.stderr).lower()
     except subprocess.TimeoutExpired:  # it does something, with no arguments at all
         wants_config = False
     return Command(words + (["{config}"] if wants_config else ARGUMENTS))
 
 
-def is_listening(port):
-    """Tell whether somebody listens on a port, without knocking; see proc(5), /proc/net/tcp."""
+def tcp_sockets():
+    """Yield local port, remote port, state and unread bytes of each TCP socket; see proc(5), /proc/net/tcp."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if not os.path.exists(table):  # no IPv6 here
+            continue
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
-            _, local, _, state, *_ = line.split()
-            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
-                return True
-    return False
+            _, local, remote, state, queues, *_ = line.split()
+            ports = (int(address.rpartition(":")[2], 16) for address in (local, remote))
+            yield *ports, state, int(queues.rpartition(":")[2], 16)
+
+
+def is_listening(port):
+    """Tell whether somebody listens on a port, without knocking."""
+    return any(local == port and state == "0A" for local, _, state, _ in tcp_sockets())
 
 
 def is_connecting_to(port):
     """Tell whether somebody's connect to a port is still unanswered (SYN_SENT)."""
-    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, _, remote, state, *_ = line.split()
-        if state == "02" and int(remote.rpartition(":")[2], 16) == port:
-            return True
-    return False
+    return any(remote == port and state == "02" for _, remote, state, _ in tcp_sockets())
+
+
+def has_unread_bytes(port):
+    """Tell whether bytes that were sent to a server's port have not been read yet."""
+    return any(local == port and state != "0A" and unread for local, _, state, unread in tcp_sockets())
 
 
 class Proxy:
@@ -112,11 +120,21 @@ class Proxy:
                 stdout=output,
                 stderr=errors,
                 env={**os.environ, **(environment or {})},
+                start_new_session=True,  # so that stop() ends whatever the program itself has started
             )
         self.pid = self.process.pid
         if wait:
-            wait_until(lambda: is_listening(self.port) or not self.is_alive(), f"listening on {self.port}", 15)
-            assert self.is_alive(), f"it ended at once, saying: {self.output()} {self.errors()}"
+            self.wait_until_listening()
+
+    def wait_until_listening(self):
+        """Wait until its port accepts; end it, and raise AssertionError, when that does not happen."""
+        try:
+            what = f"the proxy listens on port {self.port}"
+            wait_until(lambda: is_listening(self.port) or not self.is_alive(), what, START_PATIENCE)
+            assert self.is_alive(), f"the proxy ended at once, saying: {self.output()} {self.errors()}"
+        except AssertionError:
+            self.stop()
+            raise
 
     def __enter__(self):
         """Return the proxy."""
@@ -128,8 +146,10 @@ class Proxy:
 
     def stop(self):
         """End the program, whatever state it is in."""
-        if self.is_alive():
-            self.process.kill()
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self.process.wait()
         self.directory.cleanup()
 

@@ -9,12 +9,15 @@ a hint: tests, notebooks and exercises show it as it is. Everything happens on 1
             client.send(b"hello")
             client.receive_exactly(5)
 """
+import array
+import fcntl
 import hashlib
 import http.server
 import json
 import random
 import socket
 import struct
+import termios
 import threading
 import time
 import urllib.parse
@@ -81,6 +84,17 @@ def wait_until_still(number, still=0.4, timeout=LONG_PATIENCE):
     return value
 
 
+def wait_until_acknowledged(sock):
+    """Wait until the other end's kernel has everything that was sent; see SIOCOUTQ in tcp(7)."""
+
+    def unacknowledged():
+        count = array.array("i", [0])
+        fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+        return count[0]
+
+    wait_until(lambda: unacknowledged() == 0, "everything sent is acknowledged", LONG_PATIENCE)
+
+
 def free_port():
     """Return a TCP port that nobody listens on at the moment."""
     with socket.socket() as sock:
@@ -140,7 +154,10 @@ class Client:
         try:
             data = self.socket.recv(most)
         except TimeoutError:
-            self.complain(f"nothing came back for {self.socket.gettimeout()} s", "who holds up this client?")
+            self.complain(
+                f"nothing came back for {self.socket.gettimeout()} s",
+                "is somebody else being served, or did this client's last bytes never reach the backend?",
+            )
         except OSError as error:
             self.complain(f"receiving failed: {error}", "the connection was reset: the client saw it break off")
         self.received += len(data)
@@ -367,7 +384,7 @@ class StreamingBackend(Backend):
         for data in pattern_chunks(self.count):
             self.send(connection, data)
         if self.reset:
-            time.sleep(0.2)  # a reset overtakes what the kernel has not sent yet
+            wait_until_acknowledged(connection)  # a reset overtakes what the kernel has not sent yet
             set_reset_on_close(connection)
 
 
@@ -404,7 +421,10 @@ class CollectingBackend(Backend):
         except AssertionError as error:
             self.complaint = str(error)
         except TimeoutError:
-            self.complaint = f"{position:,} bytes had come, and then nothing for {PATIENCE} s"
+            self.complaint = (
+                f"{position:,} bytes had come, and then nothing for {PATIENCE} s. Hint: what did send return when the "
+                "backend's socket was full, and who went on reading the client?"
+            )
         finally:
             self.done.set()
 
@@ -539,6 +559,7 @@ class FullBackend(EchoBackend):
             try:
                 filler.connect((HOST, self.port))
             except TimeoutError:
+                filler.close()  # or it would go on knocking itself
                 return
         raise AssertionError("the accept queue took 8 connections, and is still not full")
 
@@ -622,7 +643,7 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(pattern(0, 1000))
         self.close_connection = True
-        time.sleep(0.1)  # a reset overtakes what the kernel has not sent yet
+        wait_until_acknowledged(self.connection)  # a reset overtakes what the kernel has not sent yet
         set_reset_on_close(self.connection)
 
     def log_message(self, *_):

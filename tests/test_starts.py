@@ -27,7 +27,7 @@ LUA_PARTS = pytest.mark.parametrize("part", [3, 4], ids=PARTS.get)
 
 def start_badly(part, directory, port=None, backend_host=HOST, backend_port=1, **options):
     """Start a part that is expected to end at once, and return the line that it leaves on stderr."""
-    words = part_command(part).fill_in(port or free_port(), backend_host, backend_port, directory)
+    words = part_command(part).fill_in(free_port() if port is None else port, backend_host, backend_port, directory)
     return ended_badly(words, **options)
 
 
@@ -49,7 +49,7 @@ def test_an_unknown_backend_name_is_named(part, name, tmp_path):
 
 
 @ALL_PARTS
-@pytest.mark.parametrize("port", ["99999", "0", "-1", "eighty"])
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "eighty", ""])
 def test_an_impossible_port_is_named(part, port, tmp_path):
     """Neither side may have a port that isn't one."""
     line = start_badly(part, tmp_path, port=port)

@@ -1,0 +1,226 @@
+"""What is compared: the parts, and what people really put in front of a web server; one worker each, on loopback.
+
+Each contender listens on a port of its own and passes everything on to the same backend, an nginx that serves files.
+"""
+import contextlib
+import functools
+import importlib.util
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from harness import ARGUMENTS, Command, is_listening, part_command  # noqa: E402
+from peers import HOST, free_port  # noqa: E402
+
+TOOLS = {"ab": "apache2-utils", "wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy"}  # program -> Debian package
+STREAM_MODULE = "ngx_stream_module.so"
+STREAM_MODULE_PLACES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"]
+
+NGINX = """
+{load_module}
+daemon off;
+master_process off;
+pid {directory}/{name}.pid;
+error_log {directory}/{name}.log crit;
+worker_rlimit_nofile {descriptors};
+events {{ worker_connections {connections}; }}
+"""
+NGINX_BACKEND = NGINX + """
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 100000000;
+    client_max_body_size 100m;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
+    client_header_timeout 600s;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        root {directory}/site;
+        location /upload/ {{ dav_methods PUT; }}
+    }}
+}}
+"""
+NGINX_STREAM = NGINX + """
+stream {{
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        proxy_pass 127.0.0.1:{backend_port};
+    }}
+}}
+"""
+HAPROXY = """
+global
+    nbthread 1
+    maxconn {connections}
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 600s
+    timeout server 600s
+listen proxy
+    bind 127.0.0.1:{port} backlog 4096
+    server backend 127.0.0.1:{backend_port}
+"""
+
+
+def missing_tools():
+    """Return a line for each tool that is not there, saying which package has it."""
+    lines = [f"{tool}: apt install {package}" for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    if shutil.which("nginx") and stream_module() is None:
+        lines.append("nginx's stream module: apt install libnginx-mod-stream")
+    return lines
+
+
+def stream_module():
+    """Return the path of nginx's stream module, "" when it is built in, or None."""
+    built = subprocess.run(["nginx", "-V"], capture_output=True, text=True).stderr.split()
+    if "--with-stream" in built:
+        return ""
+    paths = [pathlib.Path(place, STREAM_MODULE) for place in STREAM_MODULE_PLACES]
+    return next((str(path) for path in paths if path.exists()), None)
+
+
+class Contender:
+    """A running program, or, for direct, just the backend's port."""
+
+    def __init__(self, name, port, words=None):
+        """Start the program, and wait until it listens."""
+        self.name = name
+        self.port = port
+        self.process = None
+        if words:
+            self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 15
+            while not is_listening(port):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    sys.exit(f"{name} does not start. Try it yourself: {shlex.join(map(str, words))}")
+                time.sleep(0.02)
+
+    def __enter__(self):
+        """Return the contender."""
+        return self
+
+    def __exit__(self, *_):
+        """End the program."""
+        self.stop()
+
+    def stop(self):
+        """End the program."""
+        if self.process:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def memory(self):
+        """Return the program's resident memory in bytes, None for direct."""
+        if self.process is None:
+            return None
+        return 4096 * int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+
+    def open_files(self):
+        """Return the number of the program's open descriptors, None for direct."""
+        return self.process and len(list(pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+class Field:
+    """All the contenders, in front of one backend; a context manager that ends what it has started."""
+
+    def __init__(self, directory, names, extra, descriptors):
+        """Prepare; `extra` maps names to commands, `descriptors` is what each program may open."""
+        self.directory = pathlib.Path(directory)
+        self.names = names
+        self.extra = extra
+        self.settings = {"descriptors": descriptors, "connections": descriptors // 2 - 100}
+        self.contenders = []
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        """Start the backend and the contenders."""
+        with contextlib.ExitStack() as stack:
+            self.backend = self.start("backend", self.nginx_words("backend", NGINX_BACKEND))
+            stack.enter_context(self.backend)
+            for name in self.names:
+                contender = self.start_contender(name)
+                contender.started_afresh = functools.partial(self.start_contender, name)
+                contender.site = self.directory / "site"
+                self.contenders.append(stack.enter_context(contender))
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        """End them all."""
+        self.stack.close()
+
+    def start(self, name, words_for):
+        """Start one program on a free port; `words_for` is a function of that port."""
+        port = free_port()
+        return Contender(name, port, words_for(port))
+
+    def start_contender(self, name):
+        """Start a contender by its name."""
+        if name == "direct":
+            return Contender(name, self.backend.port)
+        if name == "nginx":
+            return self.start(name, self.nginx_words("stream", NGINX_STREAM))
+        if name == "haproxy":
+            return self.start(name, self.haproxy_words)
+        return self.start(name, self.command_words(name))
+
+    def command_words(self, name):
+        """Return the function from a port to the command line of a part, of asyncio, or of an extra program."""
+        asyncio_words = [sys.executable, str(HERE / "asyncio_proxy.py"), *ARGUMENTS]
+        if name.startswith("part"):
+            command = part_command(int(name[-1]))
+        elif name == "asyncio":
+            command = Command(asyncio_words)
+        elif name == "uvloop":
+            command = Command([*asyncio_words, "--uvloop"])
+        else:
+            command = Command(shlex.split(self.extra[name]))
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        return lambda port: command.fill_in(port, HOST, self.backend.port, directory)
+
+    def nginx_words(self, name, template):
+        """Return the function from a port to nginx's command line; it writes the config."""
+
+        def words(port):
+            module = "" if template is NGINX_BACKEND else stream_module()
+            path = self.directory / f"{name}.conf"
+            path.write_text(
+                template.format(
+                    load_module=module and f"load_module {module};",
+                    directory=self.directory,
+                    name=name,
+                    port=port,
+                    backend_port=getattr(getattr(self, "backend", None), "port", None),
+                    **self.settings,
+                )
+            )
+            return ["nginx", "-c", str(path), "-e", str(self.directory / "nginx-start.log")]
+
+        return words
+
+    def haproxy_words(self, port):
+        """Return haproxy's command line; writes the config."""
+        path = self.directory / "haproxy.conf"
+        path.write_text(HAPROXY.format(port=port, backend_port=self.backend.port, **self.settings))
+        return ["haproxy", "-db", "-f", str(path)]
+
+
+def default_names():
+    """Return the contenders' names, without uvloop when it is not installed."""
+    names = ["direct", "part1", "part2", "part3", "part4", "nginx", "haproxy", "asyncio"]
+    return names + (["uvloop"] if importlib.util.find_spec("uvloop") else [])

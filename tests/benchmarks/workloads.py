@@ -1,0 +1,177 @@
+"""How it is measured: each workload runs a load generator against one contender and returns one number.
+
+Before its number counts, a contender must have given the right answers: a wrong byte, a short answer or a failed
+request raises Wrong.
+"""
+import hashlib
+import re
+import socket
+import statistics
+import subprocess
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import Callable
+
+from peers import HOST, SMALL_BUFFER, Client, check_pattern, pattern
+
+SMALL = 512  # bytes of a small answer
+BIG = 10_000_000  # bytes of a big answer, and of an upload
+AT_ONCE = 100  # connections
+BIG_AT_ONCE = 4  # connections that carry something big
+
+
+class Wrong(Exception):
+    """A contender gave a wrong answer; its figure does not count."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of load."""
+
+    name: str
+    title: str  # for table and plot
+    unit: str
+    more_is_better: bool
+    without: tuple  # contenders that can't do it at all
+    run: Callable  # (contender, scale) -> a number
+
+
+def run_tool(*words):
+    """Run a load generator and return what it prints."""
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise Wrong((done.stderr or done.stdout).strip().splitlines()[-1])
+    return done.stdout
+
+
+def number_after(label, text):
+    """Return the first number that follows a label."""
+    return float(re.search(re.escape(label) + r"\D*([\d.]+)", text)[1])
+
+
+def make_site(directory):
+    """Write the files that the backend serves, and a body to upload."""
+    site = directory / "site"
+    (site / "upload").mkdir(parents=True)
+    (directory / "body").mkdir()
+    (site / "small").write_bytes(pattern(0, SMALL))
+    (site / "big").write_bytes(pattern(0, BIG))
+    for path in (directory, site, site / "upload", directory / "body"):
+        path.chmod(0o777)  # nginx may serve as another user than the one who started it
+
+
+def check_answers(contender, workload):
+    """Raise Wrong unless the contender relays what this workload asks for, byte by byte, to a slow reader as well."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{contender.port}/small", timeout=10) as answer:
+            check_pattern(answer.read(), 0)
+        if workload.name == "bulk":
+            check_slow_download(contender)
+    except (AssertionError, OSError) as error:
+        raise Wrong(str(error)) from None
+
+
+def check_slow_download(contender):
+    """Read a big answer through a small window, after a pause."""
+    with Client(contender.port, receive_buffer=SMALL_BUFFER, timeout=10) as client:
+        client.send(b"GET /big HTTP/1.0\r\n\r\n")
+        time.sleep(0.3)
+        body = client.receive_all().partition(b"\r\n\r\n")[2]
+    if hashlib.sha256(body).digest() != hashlib.sha256(pattern(0, BIG)).digest():
+        raise Wrong(f"{len(body):,} of {BIG:,} bytes arrived, or not in order")
+
+
+def run_ab(contender, requests, *options, path="small", at_once=AT_ONCE):
+    """Run ab and return its output, once it is sure that no request has failed."""
+    url = f"http://{HOST}:{contender.port}/{path}"
+    output = run_tool("ab", "-q", "-n", requests, "-c", at_once, *options, url)
+    failed = int(number_after("Failed requests:", output))
+    if failed or "Non-2xx" in output or number_after("Complete requests:", output) != requests:
+        raise Wrong(f"{failed} of {requests} requests failed")
+    return output
+
+
+def connections(contender, scale):
+    """A connection for each request: return requests a second."""
+    requests = int(10_000 * scale)
+    return number_after("Requests per second:", run_ab(contender, requests))
+
+
+def run_wrk(contender, path, at_once, seconds):
+    """Run wrk and return its output, once it is sure that there was no error."""
+    url = f"http://{HOST}:{contender.port}/{path}"
+    output = run_tool("wrk", "-t1", f"-c{at_once}", f"-d{seconds}s", url)
+    if "Socket errors" in output or "Non-2xx" in output:
+        raise Wrong(re.search(r"(Socket errors|Non-2xx).*", output)[0])
+    return output
+
+
+def keep_alive(contender, scale):
+    """Requests one after another on connections that stay: return requests a second."""
+    return number_after("Requests/sec:", run_wrk(contender, "small", AT_ONCE, max(1, int(3 * scale))))
+
+
+def bulk(contender, scale):
+    """Big answers: return megabytes (10**6 bytes) a second."""
+    output = run_wrk(contender, "big", BIG_AT_ONCE, max(1, int(3 * scale)))
+    return number_after("Requests/sec:", output) * BIG / 1e6
+
+
+def upload(contender, scale):
+    """Big requests: return megabytes (10**6 bytes) a second."""
+    requests = int(100 * scale)
+    body = contender.site / "big"
+    output = run_ab(contender, requests, "-u", body, path=f"upload/{contender.name}", at_once=BIG_AT_ONCE)
+    uploaded = contender.site / "upload" / contender.name
+    if uploaded.stat().st_size != BIG:
+        raise Wrong(f"{uploaded.stat().st_size:,} of {BIG:,} bytes arrived")
+    return number_after("Requests per second:", output) * BIG / 1e6
+
+
+def idle_sockets(contender, count):
+    """Return so many connections to a contender that say nothing."""
+    sockets = []
+    for _ in range(count):
+        sock = socket.create_connection((HOST, contender.port), timeout=10)
+        sockets.append(sock)
+    return sockets
+
+
+def ask_once(contender):
+    """Return the seconds that one small request of its own connection takes."""
+    start = time.perf_counter()
+    with Client(contender.port, timeout=10) as client:
+        client.send(b"GET /small HTTP/1.0\r\n\r\n")
+        answer = client.receive_all()
+    check_pattern(answer.partition(b"\r\n\r\n")[2], 0)
+    return time.perf_counter() - start
+
+
+def with_idle_clients(contender, scale):
+    """Connect a crowd that says nothing; return (memory in bytes for each, milliseconds that a request takes then).
+
+    The program is started afresh: one that has been busy has memory to spare, which would hide what the crowd needs.
+    """
+    count = int(4500 * scale)
+    with contender.started_afresh() as fresh:
+        ask_once(fresh)
+        before = fresh.memory()
+        sockets = idle_sockets(fresh, count)
+        try:
+            milliseconds = 1000 * statistics.median(ask_once(fresh) for _ in range(21))
+            growth = None if before is None else (fresh.memory() - before) / count
+        finally:
+            for sock in sockets:
+                sock.close()
+    return growth, milliseconds
+
+
+ONE_AT_A_TIME = ("part1",)
+WORKLOADS = [
+    Workload("connections", "a connection per request", "requests/s", True, (), connections),
+    Workload("keep-alive", "keep-alive", "requests/s", True, ONE_AT_A_TIME, keep_alive),
+    Workload("bulk", "10 MB answers", "MB/s", True, ONE_AT_A_TIME, bulk),
+    Workload("upload", "10 MB uploads", "MB/s", True, ONE_AT_A_TIME, upload),
+    Workload("idle", "4,500 idle clients", "bytes each, ms", False, ONE_AT_A_TIME, with_idle_clients),
+]
