@@ -26,10 +26,10 @@ import errno
 import fcntl
 import logging
 import os
-import select
 import socket
 import struct
 import termios
+from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 
 from epollinterface import (
     add_epoll_handler,
@@ -42,9 +42,11 @@ from netutils import create_backend_socket
 
 BUFFER_SIZE = 65536  # bytes that one read takes at most
 WRITE_BUFFER_LIMIT = 262144  # bytes that may wait for one side
+FULL = WRITE_BUFFER_LIMIT - BUFFER_SIZE  # with more than that, there may not be room for another read
 READS_PER_EVENT = 8  # then it is another connection's turn
 
-EVENT_MASK = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+EVENT_MASK = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR  # a read tells what it is: bytes, an end, an error
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, switched on, with 0 seconds; see socket(7)
 
 # Bytes are in here only between a recv and the send that follows, so one buffer serves all connections.
@@ -78,15 +80,15 @@ class Connection:
         """Do what the events call for: first write, which may make room, then read."""
         if self.addresses is not None and not self.finish_connecting(events):
             return
-        if events & select.EPOLLRDHUP:
+        if events & EPOLLRDHUP:
             self.hung_up = True
-        if events & select.EPOLLOUT and self.write_buffer:
+        if events & EPOLLOUT and self.write_buffer:
             self.flush()
         if self.peer is None:  # flush has closed the pair
             return
-        if events & select.EPOLLERR and self.read_ended and not self.was_reset:
+        if events & EPOLLERR and self.read_ended and not self.was_reset:
             self.lose(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        elif events & (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
+        elif events & READ_EVENTS:
             self.read()
 
     def read(self):
@@ -95,7 +97,7 @@ class Connection:
         for _ in range(READS_PER_EVENT):
             if self.read_ended or peer.write_ended:
                 return
-            if len(peer.write_buffer) > WRITE_BUFFER_LIMIT - BUFFER_SIZE:
+            if len(peer.write_buffer) > FULL:
                 self.paused = True  # and peer.flush() will call again
                 return
             try:
@@ -234,7 +236,7 @@ class Connection:
     def finish_connecting(self, events):
         """Tell whether the connect has worked; if it has not, go on to the next address."""
         error_number = 0
-        if events & select.EPOLLERR:
+        if events & EPOLLERR:
             error_number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error_number not in (0, errno.ECONNRESET):
             self.connect_to_backend(error_number)

@@ -8,7 +8,13 @@ import sys
 
 from connection import create_pair
 from epollinterface import repeat_epoll_event, timers
-from netutils import create_backend_socket, find_addresses, make_socket_non_blocking, send_at_once
+from netutils import (
+    ListeningSocket,
+    create_backend_socket,
+    find_addresses,
+    make_socket_non_blocking,
+    send_at_once,
+)
 
 MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel keeps in line until accept takes them
 ACCEPTS_PER_EVENT = 64  # then it is the connections' turn
@@ -76,7 +82,7 @@ def create_and_bind(server_port):
     # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
     for family, kind, protocol, _, address in find_addresses(None, server_port, socket.AI_PASSIVE):
         try:
-            server_socket = socket.socket(family, kind, protocol)
+            server_socket = ListeningSocket(family, kind, protocol)
         except OSError as error:
             reason = error
             continue
