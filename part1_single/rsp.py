@@ -19,7 +19,9 @@ BUFFER_SIZE = 4096  # bytes that one read takes at most
 
 def find_addresses(host, port, flags=0):
     """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
-    if not port or port.isdecimal() and not 0 < int(port) < 65536:
+    is_name = port[:1].isalpha()  # of a service, as in /etc/services
+    is_number = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
+    if not is_name and not is_number:
         # glibc would quietly keep the low 16 bits, 99999 would become 34463, and take no port for any port.
         raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
     try:

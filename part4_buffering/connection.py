@@ -29,7 +29,7 @@ import os
 import socket
 import struct
 import termios
-from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 
 from epollinterface import (
     add_epoll_handler,
@@ -43,9 +43,10 @@ from netutils import create_backend_socket
 BUFFER_SIZE = 65536  # bytes that one read takes at most
 WRITE_BUFFER_LIMIT = 262144  # bytes that may wait for one side
 FULL = WRITE_BUFFER_LIMIT - BUFFER_SIZE  # with more than that, there may not be room for another read
+DISCARD_LIMIT = 67108864  # bytes that are read for nothing, for a side that is gone, before the other is reset
 READS_PER_EVENT = 8  # then it is another connection's turn
 
-EVENT_MASK = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+EVENT_MASK = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET
 READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR  # a read tells what it is: bytes, an end, an error
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, switched on, with 0 seconds; see socket(7)
 
@@ -58,7 +59,8 @@ class Connection:
 
     __slots__ = (
         "socket", "fd", "role", "address", "peer", "write_buffer", "addresses",
-        "hung_up", "paused", "read_ended", "write_ended", "was_reset",
+        "never_short", "failing", "paused", "read_ended", "write_ended", "was_reset",
+        "discarded",
     )  # fmt: skip
 
     def __init__(self, sock, role, address):
@@ -70,32 +72,35 @@ class Connection:
         self.peer = None  # the Connection at the other end of the pair; None again when closed
         self.write_buffer = bytearray()  # what the socket has not taken yet
         self.addresses = None  # while connecting: an iterator over the addresses left to try
-        self.hung_up = False  # EPOLLRDHUP was seen: there will be no more edges for the end of file
+        self.never_short = False  # a read that returns little may have left something behind
+        self.failing = False  # EPOLLERR was seen; bytes that came before may still be there to read
         self.paused = False  # not read, because the peer's write buffer is full
         self.read_ended = False  # all the bytes there will ever be have been read
         self.write_ended = False  # no bytes will be written any more
         self.was_reset = False  # this side is gone, and not by a clean end
+        self.discarded = 0  # bytes that came for it since then
 
     def handle(self, events):
         """Do what the events call for: first write, which may make room, then read."""
         if self.addresses is not None and not self.finish_connecting(events):
             return
-        if events & EPOLLRDHUP:
-            self.hung_up = True
+        if events & (EPOLLRDHUP | EPOLLPRI):
+            self.never_short = True
+        if events & EPOLLERR:
+            self.failing = True
         if events & EPOLLOUT and self.write_buffer:
             self.flush()
-        if self.peer is None:  # flush has closed the pair
-            return
-        if events & EPOLLERR and self.read_ended and not self.was_reset:
-            self.lose(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        elif events & READ_EVENTS:
+        if events & READ_EVENTS and self.peer is not None:  # None: flush has closed the pair
             self.read()
+        if self.failing and not self.was_reset and self.peer is not None:
+            if self.read_ended or self.paused or self.peer.was_reset:  # no read will tell us, or not soon
+                self.lose(self.pending_error())
 
     def read(self):
         """Pass on what has arrived, until there is no more, the peer's buffer is full, or our turn is over."""
         peer = self.peer
         for _ in range(READS_PER_EVENT):
-            if self.read_ended or peer.write_ended:
+            if self.read_ended or self.peer is None:
                 return
             if len(peer.write_buffer) > FULL:
                 self.paused = True  # and peer.flush() will call again
@@ -110,17 +115,24 @@ class Connection:
                 return
             if count == 0:
                 self.read_ended = True
-                peer.end_output()
+                if self.failing:  # an end of file, and then a reset: one event told of both
+                    self.lose(self.pending_error())
+                else:
+                    peer.end_output()
                 return
             peer.write(read_buffer[:count])
             # Less than we asked for was all there was, says epoll(7). Not so when the end of file has
             # been reported already: it may stand right behind these bytes, and has no edge of its own.
-            if count < BUFFER_SIZE and not self.hung_up:
+            # Nor with urgent data, before which every read stops, see tcp(7).
+            if count < BUFFER_SIZE and not self.never_short:
                 return
         repeat_epoll_event(self, EVENT_MASK)
 
     def write(self, data):
         """Send the peer's bytes; keep those that the socket does not take now."""
+        if self.was_reset:
+            self.discard(len(data))
+            return
         sent = 0
         if not self.write_buffer and self.addresses is None:
             try:
@@ -132,6 +144,16 @@ class Connection:
                 return
         if sent < len(data):
             self.write_buffer += data[sent:]
+
+    def discard(self, count):
+        """Count bytes for which there is no reader any more; reset their sender when it never comes to an end.
+
+        They are read at all since their sender may not read, before it has written, what is still to be
+        delivered to it.
+        """
+        self.discarded += count
+        if self.discarded > DISCARD_LIMIT:
+            self.peer.reset_now()
 
     def flush(self):
         """Write what waits, now that there is room; when nothing waits any more, do what waited for that."""
@@ -169,8 +191,12 @@ class Connection:
         """Send the end of file that shutdown(2) makes, and keep reading."""
         try:
             self.socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self.lose(error.errno)
+        except OSError as error:  # ENOTCONN, of which the socket knows the reason
+            self.lose(self.pending_error() or error.errno)
+
+    def pending_error(self):
+        """Return the number of the error that the socket has not told us yet, 0 for none."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def lose(self, error_number):
         """This side is gone. What had arrived from it is still delivered, and then its peer is reset too."""
@@ -182,7 +208,11 @@ class Connection:
         self.write_buffer.clear()
         if self.peer.was_reset:  # nobody is left
             self.close_pair()
-        elif self.read_ended:
+            return
+        if self.peer.paused:  # there is room enough now: see discard
+            self.peer.paused = False
+            repeat_epoll_event(self.peer, EVENT_MASK)
+        if self.read_ended:
             self.peer.end_output()
         elif not self.paused:  # a send told us; bytes that came before the reset may still be there to read
             repeat_epoll_event(self, EVENT_MASK)
@@ -199,9 +229,13 @@ class Connection:
             return
         unacknowledged = array.array("i", [0])  # bytes
         fcntl.ioctl(self.fd, termios.TIOCOUTQ, unacknowledged)
-        if unacknowledged[0] and not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        if unacknowledged[0] and not self.failing:
             timers.enter(seconds, 0, self.reset_when_delivered, (min(2 * seconds, 1),))
-            return
+        else:
+            self.reset_now()
+
+    def reset_now(self):
+        """Reset this side, and close the pair."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.close_pair()
 
@@ -237,8 +271,8 @@ class Connection:
         """Tell whether the connect has worked; if it has not, go on to the next address."""
         error_number = 0
         if events & EPOLLERR:
-            error_number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error_number not in (0, errno.ECONNRESET):
+            error_number = self.pending_error()
+        if error_number not in (0, errno.ECONNRESET, errno.EPIPE):
             self.connect_to_backend(error_number)
             return False
         self.addresses = None
@@ -269,9 +303,16 @@ def create_connection(sock, role, address=None):
 
 
 def create_pair(client_socket, client_address, backend_socket, backend_addresses):
-    """Join a client's socket and a backend's fresh one, and start connecting the latter."""
+    """Join a client's socket and a backend's fresh one, and start connecting the latter.
+
+    Raises OSError when epoll takes no more sockets; both are the caller's then.
+    """
     client = create_connection(client_socket, "client", client_address)
-    backend = create_connection(backend_socket, "backend")
+    try:
+        backend = create_connection(backend_socket, "backend")
+    except OSError:
+        remove_epoll_handler(client)
+        raise
     client.peer, backend.peer = backend, client
     backend.addresses = iter(backend_addresses)
     backend.connect_to_backend()

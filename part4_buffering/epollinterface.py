@@ -18,8 +18,8 @@ timers = sched.scheduler(time.monotonic)  # what is to be done later; times in s
 
 def add_epoll_handler(handler, event_mask):
     """Have the handler called whenever one of the events in the mask happens on its descriptor."""
-    handlers[handler.fd] = handler
     epoll.register(handler.fd, event_mask)
+    handlers[handler.fd] = handler
 
 
 def repeat_epoll_event(handler, event_mask):

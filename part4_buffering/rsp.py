@@ -17,6 +17,7 @@ Still missing:
 - It serves one backend, and knows nothing about HTTP.
 """
 import logging
+import os
 import resource
 import select
 import signal
@@ -47,13 +48,15 @@ def read_config_file(path):
     """Return the Lua state that is left when the config has run; end the program when it can't be run."""
     lua = LuaRuntime(register_eval=False, register_builtins=False)
     lua.execute(SANDBOX)
+    name = "@" + path.encode(errors="replace").decode()  # "@" marks a file's name for Lua's messages
     try:
         with open(path, "rb") as config_file:
-            # "@" marks a file's name for Lua's messages; "t" refuses bytecode, which could crash the engine.
-            lua.execute(config_file.read(), name="@" + path, mode="t")
+            lua.execute(config_file.read(), name=name, mode="t")  # "t" refuses bytecode, which could crash the engine
     except OSError as error:
         sys.exit(f"Error parsing config file: cannot open {path}: {error.strerror}")
-    except (LuaError, UnicodeError) as error:
+    except UnicodeDecodeError:
+        sys.exit(f"Error parsing config file: {path}: its error message is not UTF-8")
+    except LuaError as error:
         reason = str(error).removeprefix("error loading code: ").split("\n")[0]
         sys.exit(f"Error parsing config file: {reason or path + ': it called error() without a message'}")
     return lua
@@ -103,7 +106,7 @@ def main():
 
     # As process 1 of a container, a program gets only those signals that it has a handler for.
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: sys.exit(0))
+        signal.signal(signal_number, lambda *_: os._exit(0))
     print(f"Started.  Listening on port {server_port}.", flush=True)
     do_reactor_loop()
 

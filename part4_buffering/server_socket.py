@@ -67,7 +67,12 @@ class ServerSocketHandler:
             self.backend_socket = create_backend_socket(self.backend_addresses[0][0])
         client_socket, client_address = self.socket.accept()
         backend_socket, self.backend_socket = self.backend_socket, None
-        handle_client_connection(client_socket, client_address, backend_socket, self.backend_addresses)
+        try:
+            handle_client_connection(client_socket, client_address, backend_socket, self.backend_addresses)
+        except OSError:
+            client_socket.close()
+            backend_socket.close()
+            raise
 
     def retry_later(self, error):
         """Leave the clients in line for a moment: out of file descriptors, most likely."""

@@ -163,6 +163,16 @@ class Proxy:
             raise AssertionError(f"{number.name} was sent, and {PATIENCE} s later it still runs") from None
         return time.monotonic() - start
 
+    def freeze(self):
+        """Stop the program where it is (SIGSTOP), and return when it stands still."""
+        self.process.send_signal(signal.SIGSTOP)
+        stat = pathlib.Path(f"/proc/{self.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the proxy stands still")
+
+    def thaw(self):
+        """Let a frozen program go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def is_alive(self):
         """Tell whether the program is still running."""
         return self.process.poll() is None

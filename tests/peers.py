@@ -369,23 +369,32 @@ class EchoBackend(Backend):
 class StreamingBackend(Backend):
     """Takes one read of request, then sends so many bytes of the pattern as fast as it can, and closes.
 
-    With `reset` it closes by a reset, in the middle as it were.
+    With `reset` it closes by a reset, in the middle as it were; with `end` as well, by an end of file and then a reset.
     """
 
-    def __init__(self, count, reset=False, **options):
+    def __init__(self, count, reset=False, end=False, **options):
         """Prepare to send `count` bytes to each client."""
         self.count = count  # bytes
         self.reset = reset
+        self.end = end
+        self.hold = threading.Event()  # cleared: wait before sending
+        self.hold.set()
+        self.finished = 0  # connections that have been closed
         super().__init__(**options)
 
     def serve(self, connection):
         """Stream."""
         self.receive(connection)
+        self.hold.wait(LONG_PATIENCE)
         for data in pattern_chunks(self.count):
             self.send(connection, data)
+        if self.end:
+            connection.shutdown(socket.SHUT_WR)
         if self.reset:
             wait_until_acknowledged(connection)  # a reset overtakes what the kernel has not sent yet
             set_reset_on_close(connection)
+        connection.close()
+        self.finished += 1
 
 
 class CollectingBackend(Backend):
@@ -451,6 +460,26 @@ class StalledBackend(Backend):
         self.go.wait(LONG_PATIENCE)
         while self.receive(connection):
             pass
+
+
+class JammedBackend(Backend):
+    """Sends as much as it can, reads nothing, and resets its connections when `go` is set."""
+
+    def __init__(self, **options):
+        """Accept, with a small receive buffer."""
+        self.go = threading.Event()
+        super().__init__(receive_buffer=SMALL_BUFFER, **options)
+
+    def serve(self, connection):
+        """Send until nothing is taken any more, then wait for the word to reset."""
+        connection.settimeout(0.5)
+        try:
+            for data in pattern_chunks(10**12):
+                self.send(connection, data)
+        except TimeoutError:
+            pass
+        self.go.wait(LONG_PATIENCE)
+        set_reset_on_close(connection)
 
 
 class TurnBackend(Backend):

@@ -1,6 +1,7 @@
 """What a proxy must take before it is put in front of a real site: size, number, accidents, and all of it mixed."""
 import hashlib
 import random
+import socket
 import threading
 import time
 
@@ -14,6 +15,7 @@ from peers import (
     DuplexBackend,
     EchoBackend,
     HttpBackend,
+    JammedBackend,
     SilentBackend,
     StalledBackend,
     StreamingBackend,
@@ -207,6 +209,68 @@ def test_a_reset_reaches_even_a_slow_client_after_the_last_byte(start_proxy):
             time.sleep(0.3)
             client.receive_pattern(backend.sent)
             client.expect_reset()
+
+
+def test_a_reset_behind_an_end_of_file_is_not_overlooked(start_proxy):
+    """The backend ends and then resets, both before the proxy, which is stopped meanwhile, gets to see either."""
+    with StreamingBackend(5000, reset=True, end=True) as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            wait_until(lambda: backend.connections, "the backend is connected")
+            backend.hold.clear()
+            client.send(b"something, please")
+            wait_until(lambda: backend.received, "the backend has got the request")
+            proxy.freeze()
+            backend.hold.set()
+            wait_until(lambda: backend.finished, "the backend has ended and reset its connection")
+            time.sleep(0.1)  # for the reset to arrive
+            proxy.thaw()
+            client.receive_pattern(5000)
+            client.expect_reset()
+
+
+def test_a_backend_that_only_writes_is_not_read_for_ever(start_proxy):
+    """The client has sent something and is gone; the backend reads nothing and never stops sending."""
+    with StreamingBackend(10**12) as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            client.send(b"everything, please")
+            client.receive_exactly(1000)
+            before = proxy.open_files()
+            send_pattern_in_background(client, 10**9)
+            wait_until_still(lambda: client.sent)
+            client.reset()
+        wait_until(lambda: proxy.open_files() <= before - 2, "the proxy has closed both sockets", LONG_PATIENCE)
+        check_quiet(proxy, seconds=0.5)
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+def test_when_both_sides_stall_and_both_reset_nothing_is_left(start_proxy, first):
+    """Both buffers are full, nobody reads; then one side resets, then the other."""
+    with JammedBackend() as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect(receive_buffer=SMALL_BUFFER, timeout=LONG_PATIENCE) as client:
+            send_pattern_in_background(client, 10**9)
+            wait_until(lambda: client.sent > 0 and backend.sent > 0, "both have begun to send")
+            wait_until_still(lambda: (client.sent, backend.sent), still=0.8)
+            before = proxy.open_files()
+            steps = [client.reset, backend.go.set]
+            for step in steps if first == "client" else reversed(steps):
+                step()
+                time.sleep(0.3)
+        wait_until(lambda: proxy.open_files() <= before - 2, "the proxy has closed both sockets")
+        check_quiet(proxy, seconds=0.5)
+        proxy.check_unharmed()
+
+
+def test_urgent_data_does_not_stop_the_rest(start_proxy):
+    """Every read stops in front of an urgent byte (MSG_OOB, tcp(7)); what stands behind it must not be forgotten."""
+    with SilentBackend() as backend, start_proxy(backend).connect() as client:
+        for _ in range(20):
+            client.send(b"x" * 100)
+            client.socket.send(b"!", socket.MSG_OOB)
+            client.send(b"x" * 100)
+        wait_until(lambda: backend.received >= 4000, "the backend has got what stood before and behind")
 
 
 def test_waiting_to_pass_on_a_reset_costs_no_cpu(start_proxy):

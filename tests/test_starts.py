@@ -49,7 +49,7 @@ def test_an_unknown_backend_name_is_named(part, name, tmp_path):
 
 
 @ALL_PARTS
-@pytest.mark.parametrize("port", ["99999", "0", "-1", "eighty", ""])
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "-4294949196", "+83636", "9" * 5000, "eighty", ""])
 def test_an_impossible_port_is_named(part, port, tmp_path):
     """Neither side may have a port that isn't one."""
     line = start_badly(part, tmp_path, port=port)
