@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV = .venv/bin/python
 PIP_INSTALL = $(VENV) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test clean
+.PHONY: run test notebooks bench clean
 
 run: .venv/ready-to-run
 	@$(VENV) tests/demo.py config.lua
 
 test: .venv/ready-to-test
 	$(VENV) -m pytest tests
+
+notebooks: .venv/ready-to-test
+	$(VENV) -m jupyter lab --notebook-dir notebooks
+
+bench: .venv/ready-to-bench
+	@$(VENV) tests/benchmarks/bench.py $(if $(QUICK),--quick,--output tests/benchmarks/results) $(BENCH)
 
 clean:
 	rm -rf .venv
@@ -26,6 +32,10 @@ clean:
 .venv/ready-to-run: requirements.txt .venv/made
 	@echo "Installing lupa into .venv ..."
 	@$(PIP_INSTALL) "$$(grep '^lupa' requirements.txt)"
+	@touch $@
+
+.venv/ready-to-bench: .venv/ready-to-test
+	@$(PIP_INSTALL) uvloop
 	@touch $@
 
 .venv/ready-to-test: requirements.txt .venv/made
