@@ -51,7 +51,11 @@ def read_config_file(path):
     name = "@" + path.encode(errors="replace").decode()  # "@" marks a file's name for Lua's messages
     try:
         with open(path, "rb") as config_file:
-            lua.execute(config_file.read(), name=name, mode="t")  # "t" refuses bytecode, which could crash the engine
+            source = config_file.read()
+        # Bytecode could crash the engine. lupa has mode="t" to refuse it, without effect in LuaJIT.
+        if source.startswith(b"\x1b"):
+            sys.exit(f"Error parsing config file: {path}: this is bytecode; the config must be text")
+        lua.execute(source, name=name)
     except OSError as error:
         sys.exit(f"Error parsing config file: cannot open {path}: {error.strerror}")
     except UnicodeDecodeError:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import lupa.luajit21 as lupa
 import pytest
 import requests
 from behaviours import BEHAVIOURS, PARTS, verdict
@@ -74,6 +75,15 @@ def test_an_unreadable_config_is_named(part, tmp_path):
     """A directory can't be read as a file, whoever tries."""
     line = ended_badly([*part_command(part).program, str(tmp_path)])
     assert line == f"Error parsing config file: cannot open {tmp_path}: Is a directory\n"
+
+
+@LUA_PARTS
+def test_a_config_of_bytecode_is_refused(part, tmp_path):
+    """Bytecode made by hand could get out of any sandbox, so even honest bytecode is not run."""
+    make = lupa.LuaRuntime(encoding=None).eval("function(s) return string.dump((loadstring or load)(s)) end")
+    (tmp_path / "config.lua").write_bytes(make(b"listenPort, backendAddress, backendPort = '0', '127.0.0.1', '9'"))
+    line = ended_badly([*part_command(part).program, str(tmp_path / "config.lua")])
+    assert "config.lua: this is bytecode" in line
 
 
 @LUA_PARTS
