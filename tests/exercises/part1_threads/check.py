@@ -1,0 +1,38 @@
+"""Checks that part 1 serves clients at the same time, and still cleans up."""
+from peers import connect_and_be_turned_away, free_port, wait_until
+from test_behaviours import test_an_idle_client_holds_up_nobody as idle_client
+from test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
+from test_behaviours import test_no_file_descriptor_stays_open as no_file_descriptor
+
+
+def idle(work):
+    """An idle client holds up nobody."""
+    work.sent("client 1: connect, and nothing more. Client 2: GET /")
+    work.run_test(idle_client)
+
+
+def four_at_once(work):
+    """Four answers of 1 second each come within 2 seconds."""
+    work.sent("GET /slow?seconds=1 from four clients at once")
+    work.run_test(four_slow_answers)
+
+
+def cleans_up(work):
+    """After fifty clients, some of them gone in the middle, no descriptor stays open."""
+    work.sent("GET from fifty clients; ten of them break off")
+    work.run_test(no_file_descriptor)
+
+
+def one_line_each(work):
+    """While the backend is down, each client costs one line in the log, and no traceback."""
+    work.sent("three clients, while nobody listens at the backend's port")
+    proxy = work.start(free_port())
+    for _ in range(3):
+        connect_and_be_turned_away(proxy.port)
+    wait_until(lambda: proxy.errors().count("\n") >= 3, "a line in the log for each of the three clients")
+    lines = proxy.errors().splitlines()
+    work.came_back(f"{len(lines)} lines in the log, the last one: {lines[-1]}")
+    assert len(lines) == 3, "not one line a client. Hint: main's try does not see what a thread raises"
+
+
+TASKS = [idle, four_at_once, cleans_up, one_line_each]

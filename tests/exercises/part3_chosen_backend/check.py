@@ -1,0 +1,80 @@
+"""Checks that the config chooses a backend for each client."""
+import pathlib
+
+from harness import Command
+from peers import EchoBackend, connect_and_be_turned_away, wait_until
+
+
+class WithConfig(Command):
+    """A Command with a config of its own."""
+
+    def __init__(self, words, config):
+        """Take the words, and the config's text, in which {port} and {backend_port} are filled in."""
+        super().__init__(words)
+        self.config = config
+
+    def fill_in(self, port, backend_host, backend_port, directory):
+        """Write the config, and return the words."""
+        path = pathlib.Path(directory, "config.lua")
+        text = self.config.replace("{port}", str(port)).replace("{backend_port}", str(backend_port))
+        path.write_text(f'listenPort = "{port}"\nbackendAddress = "{backend_host}"\n{text}\n')
+        return [word.format(config=path) for word in self.words]
+
+
+def start(work, backend, config):
+    """Return the student's proxy with a config."""
+    work.sent(config)
+    return work.start_command(WithConfig(work.command().words, config), backend)
+
+
+def say_hello(proxy):
+    """Be a client that gets an echo."""
+    with proxy.connect() as client:
+        client.send(b"hello")
+        client.receive_exactly(5)
+
+
+def in_turn(work):
+    """A config whose backendPort counts sends two clients in turn to two backends."""
+    with EchoBackend() as first, EchoBackend() as second:
+        config = f'local ports, calls = {{"{first.port}", "{second.port}"}}, 0\n'
+        config += "function backendPort() calls = calls + 1; return ports[calls % 2 + 1] end"
+        proxy = start(work, first, config)
+        for _ in range(6):
+            say_hello(proxy)
+        counts = [len(first.connections), len(second.connections)]
+        work.came_back(f"of 6 clients, {counts[0]} were sent to one backend and {counts[1]} to the other")
+        assert counts == [3, 3], "not in turn. Hint: call the function once for each client"
+
+
+def by_address(work):
+    """The function gets the client's address, and a plain string or number works as before."""
+    with EchoBackend() as backend:
+        config = "function backendPort(address) if address == '127.0.0.1' then return {backend_port} end end"
+        for config in (config, 'backendPort = "{backend_port}"', "backendPort = {backend_port}"):
+            say_hello(start(work, backend, config))
+        work.came_back("an echo, with each of the three")
+
+
+def failing(work):
+    """A function that fails, or returns nothing, costs that client, and one line in the log; the next one is
+    served."""
+    config = """local calls = 0
+function backendPort()
+    calls = calls + 1
+    if calls == 1 then error("no backend today") end
+    if calls == 3 then return "{backend_port}" end
+end"""
+    with EchoBackend() as backend:
+        proxy = start(work, backend, config)
+        for count in (1, 2):
+            connect_and_be_turned_away(proxy.port)
+            wait_until(lambda n=count: len(proxy.errors().splitlines()) >= n, f"a line in the log, for client {count}")
+        say_hello(proxy)
+        work.came_back(f"the log: {proxy.errors()}")
+        proxy.check_unharmed()
+        assert len(proxy.errors().splitlines()) == 2, "not one line a client. Hint: the first line of a LuaError will do"
+        assert "no backend today" in proxy.errors(), "the config's own words are missing. Hint: str(error)"
+
+
+TASKS = [in_turn, by_address, failing]

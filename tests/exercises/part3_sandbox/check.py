@@ -1,0 +1,65 @@
+"""Runs a student's config in a Lua with nothing taken away, and in part 3 as it is."""
+import pathlib
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from harness import ROOT, START_PATIENCE, part_command
+
+PART = ROOT / "part3_lua"
+
+
+def run_attack(work, program, directory):
+    """Run attack.lua in a directory that holds a secret; return the secret, and what became of the proxy."""
+    attack = work.directory / "attack.lua"
+    assert attack.exists(), "there is no attack.lua. Hint: the starter has one; change that"
+    secret = "word-" + secrets.token_hex(4)
+    pathlib.Path(directory, "secret.txt").write_text(secret + "\n")
+    words = [*program, str(attack)]
+    run = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=START_PATIENCE)
+    work.sent(f"rsp.py attack.lua, in a directory with a secret.txt: {secret}")
+    work.came_back(run.stderr or "nothing on stderr")
+    return secret, run
+
+
+def open_program(directory):
+    """Return the words that start part 3 with an empty SANDBOX."""
+    copy = pathlib.Path(directory, "open")
+    shutil.copytree(PART, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (copy / "rsp.py").read_text()
+    emptied, count = re.subn(r'^SANDBOX = """.*?"""', 'SANDBOX = ""', source, flags=re.MULTILINE | re.DOTALL)
+    assert count == 1, "part3_lua/rsp.py has no SANDBOX any more"
+    (copy / "rsp.py").write_text(emptied)
+    return [sys.executable, str(copy / "rsp.py")]
+
+
+def reads_a_file(work):
+    """The proxy complains of a backend that it can't find, and calls it by the word in secret.txt."""
+    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
+        secret, run = run_attack(work, open_program(directory), directory)
+    assert f"Couldn't find backend {secret}" in run.stderr, "no secret in it. Hint: backendAddress may be computed"
+
+
+def starts_a_program(work):
+    """There is a new file called owned, and it was made by a program that your config has started."""
+    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
+        program = open_program(directory)
+        run_attack(work, program, directory)
+        assert pathlib.Path(directory, "owned").exists(), "there is no file owned. Hint: os.execute"
+    attack = (work.directory / "attack.lua").read_text()
+    assert re.search(r"execute|popen", attack), "no program was started for it. Hint: a shell can touch a file"
+
+
+def is_refused(work):
+    """Part 3 as it is refuses the same config, in one line, and no file owned is made."""
+    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
+        _, run = run_attack(work, part_command(3).program, directory)
+        assert not pathlib.Path(directory, "owned").exists(), "the file owned was made. Hint: report this, please"
+    assert run.stderr.startswith("Error parsing config file: "), "that is no attack. Hint: use what SANDBOX takes away"
+    assert len(run.stderr.splitlines()) == 1, "more than one line. Hint: the config should not print anything itself"
+
+
+TASKS = [reads_a_file, starts_a_program, is_refused]

@@ -1,0 +1,79 @@
+"""Checks that part 4 gives up a connect that nobody answers."""
+import time
+
+from peers import Client, EchoBackend, FullBackend, HttpBackend, wait_until, wait_until_still
+
+SECONDS = 0.5  # that a connect may take
+ENVIRONMENT = {"RSP_CONNECT_SECONDS": str(SECONDS)}
+
+
+def hopeless(work, backend, proxy):
+    """Be a client for whom the backend does not accept; return after how many seconds it was reset."""
+    backend.fill()
+    start = time.monotonic()
+    with Client(proxy.port) as client:
+        client.send(b"is anybody there?")
+        client.expect_reset()
+    return time.monotonic() - start
+
+
+def is_reset(work):
+    """With RSP_CONNECT_SECONDS=0.5 the client of a backend that does not accept is reset after half a second."""
+    work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; a request, while nobody accepts at the backend's port")
+    with FullBackend() as backend:
+        proxy = work.start(backend, environment=ENVIRONMENT)
+        with proxy.connect() as connected:  # it takes the one place that there is
+            connected.send(b"hello")
+            connected.receive_exactly(5)
+            seconds = hopeless(work, backend, proxy)
+            work.came_back(f"a reset, after {seconds:.2f} s")
+            assert SECONDS - 0.05 < seconds < SECONDS + 1, f"after {seconds:.2f} s. Hint: timers.enter(CONNECT_SECONDS, …)"
+            connected.send(b"still there?")
+            assert connected.receive_exactly(12) == b"still there?"
+        proxy.check_unharmed()
+
+
+def is_logged(work):
+    """The log says so, in one line: Connection timed out. Nothing stays open."""
+    work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; three requests, while nobody accepts at the backend's port")
+    with FullBackend() as backend:
+        proxy = work.start(backend, environment=ENVIRONMENT)
+        with proxy.connect() as connected:
+            connected.send(b"hello")
+            connected.receive_exactly(5)
+            before = wait_until_still(proxy.open_files, still=0.2)
+            for _ in range(3):
+                hopeless(work, backend, proxy)
+            wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
+        lines = [line for line in proxy.errors().splitlines() if "connect" in line]
+        work.came_back(proxy.errors())
+        proxy.check_unharmed()
+    assert len(lines) == 3, f"{len(lines)} such lines for three clients. Hint: connect_to_backend has a line already"
+    for line in lines:
+        assert "Connection timed out" in line, f"not in this one: {line}. Hint: errno.ETIMEDOUT"
+
+
+def others(work):
+    """A backend that accepted in time may think for longer than that, and a second client is not in its way."""
+    work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; a request that takes 1 s, and others that don't")
+    with HttpBackend() as backend:
+        proxy = work.start(backend, environment=ENVIRONMENT)
+        with proxy.connect() as client:
+            client.send(b"GET /slow?seconds=1 HTTP/1.0\r\n\r\n")
+            for _ in range(5):
+                assert proxy.get("/").status_code == 200
+            answer = client.receive_all()
+        proxy.check_unharmed()
+        assert answer.endswith(b"Sorry for the wait.\n"), f"{answer!r}. Hint: once connected, the limit is off"
+    with EchoBackend() as backend:
+        proxy = work.start(backend, environment=ENVIRONMENT)
+        for _ in range(3):  # closed before the timer goes off
+            with proxy.connect() as client:
+                client.send(b"hello")
+                client.receive_exactly(5)
+        time.sleep(SECONDS + 0.3)
+        proxy.check_unharmed()
+    work.came_back("all answers; and a timer that found its pair closed did no harm")
+
+
+TASKS = [is_reset, is_logged, others]

@@ -1,0 +1,71 @@
+"""Every bug of exercises/museum/ is caught by the shared suite, by the tests that its patch names.
+
+Needs git, which applies the patches, and lupa, which runs part 4.
+"""
+import importlib.util
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+TESTS = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS / "exercises"))
+
+from exercise import MUSEUM, is_assertion, outcomes, put_bug  # noqa: E402
+from harness import part_command  # noqa: E402
+
+BUGS = sorted(path.stem for path in MUSEUM.glob("*.patch"))
+SUITE = [TESTS / name for name in ("test_behaviours.py", "test_hard_use.py", "test_caught_bugs.py")]
+NEEDS = pytest.mark.skipif(
+    shutil.which("git") is None or importlib.util.find_spec("lupa") is None,
+    reason="git or lupa is missing: install it to have the museum's bugs tried",
+)
+
+
+def caught_by(bug):
+    """Return the names of the tests that a patch's head names."""
+    names = re.search(r"^caught_by: (.+)$", (MUSEUM / f"{bug}.patch").read_text(), re.MULTILINE)
+    assert names, f"{bug}.patch does not say by which test it is caught. Hint: a line in its head, caught_by: test_…"
+    return names[1].split()
+
+
+def run_tests(command, names):
+    """Run tests of the shared suite, up to the first that fails; return what became of each."""
+    return outcomes(command, "-x", "-k", " or ".join(names), *SUITE)
+
+
+@NEEDS
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_is_caught(bug, tmp_path):
+    """A test that passes on the sound part 4 fails, by an assertion, on the one with the bug."""
+    tests = run_tests(put_bug(bug, tmp_path / "part"), caught_by(bug))
+    assert tests, f"no test of the suite is called {caught_by(bug)}. Hint: correct the caught_by: line of {bug}.patch"
+    assert any(is_assertion(what) for what in tests.values()), (
+        f"{bug}: not caught by {caught_by(bug)}: {tests}. Hint: sharpen the test, or write one into test_caught_bugs.py"
+    )
+
+
+@NEEDS
+def test_the_sound_part_passes_all_of_these_tests():
+    """What catches the bugs finds nothing in part 4 as it is."""
+    tests = run_tests(part_command(4), sorted({name for bug in BUGS for name in caught_by(bug)}))
+    expected = {name for bug in BUGS for name in caught_by(bug)}
+    assert set(tests) == expected and not any(tests.values()), f"{tests}"
+
+
+def test_every_bug_has_a_story_and_every_story_a_bug():
+    """museum/README.md tells of each patch, in a list entry that begins with its name."""
+    told = re.findall(r"^- \*\*(\w+)\.\*\*", (MUSEUM / "README.md").read_text(), re.MULTILINE)
+    assert sorted(told) == BUGS, f"told: {sorted(told)}, patches: {BUGS}. Hint: one entry a bug"
+
+
+@NEEDS
+@pytest.mark.parametrize("bug, told", [("never_resumed", True), ("busy", False)])
+def test_the_example_tells_its_bug_from_the_sound_part(bug, told):
+    """The command that students use says of the example what is true: it notices its bug, and not another one."""
+    words = [sys.executable, TESTS / "exercises" / "exercise.py", "museum", bug, MUSEUM / "example_test.py"]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert ("Your test tells them apart." in run.stdout, run.returncode) == (told, 0 if told else 1), run.stdout
