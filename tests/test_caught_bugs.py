@@ -1,8 +1,8 @@
 """Accidents that need two things at one moment, or bytes that wait inside the proxy: what the bug museum has taught.
 
-Each of these tests catches a bug of exercises/museum/ that no other test is sure to catch. "At one moment" is arranged by
-stopping the proxy (SIGSTOP) while both things happen. "Inside the proxy" is found by counting: what was sent, and is in
-none of the kernel's queues, must be there.
+Each of these tests catches a bug of exercises/museum/ that no other test is sure to catch. "At one moment" is arranged
+by stopping the proxy (SIGSTOP) while both things happen. "Inside the proxy" is found by counting: what was sent, and is
+in none of the kernel's queues, must be there.
 """
 import contextlib
 import os

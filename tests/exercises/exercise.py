@@ -454,10 +454,11 @@ def put_bug(bug, directory):
     """Make a copy of part 4 with one of the museum's bugs in it; return the Command that starts it."""
     patch = MUSEUM / f"{bug}.patch"
     if not patch.exists():
-        raise LookupError(f"There is no bug {bug}. Choose one: {', '.join(sorted(p.stem for p in MUSEUM.glob('*.patch')))}")
+        bugs = sorted(path.stem for path in MUSEUM.glob("*.patch"))
+        raise LookupError(f"There is no bug {bug}. Choose one: {', '.join(bugs)}")
     shutil.copytree(TESTS.parent / PARTS[4], directory, ignore=LEFT_OUT)
     if complaint := apply_patch(patch, directory):
-        raise LookupError(f"{patch.name} does not apply to part 4 any more: {complaint}. Refresh it, see museum/README.md")
+        raise LookupError(f"{patch.name} no longer applies: {complaint}. Refresh it: see museum/README.md, at its end")
     return Command([sys.executable, str(directory / "rsp.py"), "{config}"])
 
 

@@ -69,7 +69,7 @@ end"""
         proxy = start(work, backend, config)
         for count in (1, 2):
             connect_and_be_turned_away(proxy.port)
-            wait_until(lambda n=count: len(proxy.errors().splitlines()) >= n, f"a line in the log, for client {count}")
+            wait_until(lambda n=count: len(proxy.errors().splitlines()) >= n, f"{count} lines in the log")
         say_hello(proxy)
         work.came_back(f"the log: {proxy.errors()}")
         proxy.check_unharmed()
