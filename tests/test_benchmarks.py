@@ -1,10 +1,11 @@
 """The benchmark runs, and counts only right answers; how fast anything is, no test asks."""
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
-from harness import ROOT
+from harness import ARGUMENTS, ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
@@ -51,7 +52,7 @@ def test_a_contender_that_loses_bytes_does_not_count(tmp_path):
 
 def test_any_program_can_be_compared(tmp_path):
     """A contender of one's own comes with --proxy NAME=COMMAND."""
-    command = f"{sys.executable} {ROOT}/part1_single/rsp.py {{port}} {{backend_host}} {{backend_port}}"
+    command = shlex.join([sys.executable, f"{ROOT}/part1_single/rsp.py", *ARGUMENTS])
     words = ["--only", "mine", "--proxy", f"mine={command}", "--workloads", "connections"]
     run_bench(*words, "--output", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
