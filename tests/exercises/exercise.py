@@ -392,6 +392,12 @@ def apply_patch(patch, directory):
     return run.stderr.strip()
 
 
+def put_solution(exercise, directory):
+    """Turn a starter into the solution; a patch that does not apply is a LookupError."""
+    if complaint := apply_patch(exercise.directory / "solution.patch", directory):
+        raise LookupError(f"{exercise.name}: solution.patch does not apply: {complaint}")
+
+
 def wrong_with_solution(exercise, directory):
     """Yield what is wrong with a solution: it does not apply, has another size than the card says, or fails."""
     if complaint := apply_patch(exercise.directory / "solution.patch", directory):
@@ -520,6 +526,7 @@ def main():
         command = commands.add_parser(word, help=text)
         command.add_argument("name", metavar="NAME")
         command.add_argument("directory", metavar="DIR", type=pathlib.Path)
+    commands.choices["start"].add_argument("--solved", action="store_true", help="with the solution in place")
     command = commands.add_parser("gate", help="starters fail, solutions pass, cards are complete")
     command.add_argument("names", metavar="NAME", nargs="*")
     command = commands.add_parser("museum", help="does a test of yours notice one of the bugs in museum/?")
@@ -532,6 +539,8 @@ def main():
             list_exercises(arguments.markdown)
         elif arguments.command == "start":
             start(arguments.name, arguments.directory)
+            if arguments.solved:
+                put_solution(Exercise(arguments.name), arguments.directory)
         elif arguments.command == "check":
             sys.exit(not check(arguments.name, arguments.directory))
         elif arguments.command == "museum":
