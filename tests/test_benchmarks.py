@@ -7,14 +7,26 @@ import sys
 import pytest
 from harness import ARGUMENTS, ROOT
 
-sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
+BENCHMARKS = ROOT / "tests" / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
 
+from bench import table  # noqa: E402
 from contenders import missing_tools  # noqa: E402
+from workloads import WORKLOADS  # noqa: E402
 
-BENCH = [sys.executable, str(ROOT / "tests" / "benchmarks" / "bench.py"), "--quick", "--rounds", "1"]
+BENCH = [sys.executable, str(BENCHMARKS / "bench.py"), "--quick", "--rounds", "1"]
 
 
-@pytest.fixture(autouse=True)
+def test_the_page_shows_the_run_that_was_saved():
+    """The table in the benchmark's README is the one that its results.json makes."""
+    results = json.loads((BENCHMARKS / "results" / "results.json").read_text())
+    shown = table(results["summary"], results["wrong"], WORKLOADS)
+    assert shown in (BENCHMARKS / "README.md").read_text(), (
+        f"tests/benchmarks/README.md shows another run than results/results.json. Hint: paste this:\n{shown}"
+    )
+
+
+@pytest.fixture
 def tools():
     """Skip when a load generator or a server is missing, and say which package has it."""
     if missing := missing_tools():
@@ -28,7 +40,7 @@ def run_bench(*words):
     return run.stdout
 
 
-def test_every_workload_gives_a_figure_for_each_contender_that_can_do_it(tmp_path):
+def test_every_workload_gives_a_figure_for_each_contender_that_can_do_it(tools, tmp_path):
     """Table, JSON and picture come out, with positive figures."""
     output = run_bench("--only", "direct,part4,nginx,haproxy,asyncio", "--output", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
@@ -42,7 +54,7 @@ def test_every_workload_gives_a_figure_for_each_contender_that_can_do_it(tmp_pat
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_contender_that_loses_bytes_does_not_count(tmp_path):
+def test_a_contender_that_loses_bytes_does_not_count(tools, tmp_path):
     """Part 3 is fast because it throws bytes away: no figure for that."""
     run_bench("--only", "part3,part4", "--workloads", "bulk", "--output", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
@@ -50,7 +62,7 @@ def test_a_contender_that_loses_bytes_does_not_count(tmp_path):
     assert "bytes arrived" in results["wrong"]["bulk"]["part3"]
 
 
-def test_any_program_can_be_compared(tmp_path):
+def test_any_program_can_be_compared(tools, tmp_path):
     """A contender of one's own comes with --proxy NAME=COMMAND."""
     command = shlex.join([sys.executable, f"{ROOT}/part1_single/rsp.py", *ARGUMENTS])
     words = ["--only", "mine", "--proxy", f"mine={command}", "--workloads", "connections"]
