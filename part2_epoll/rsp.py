@@ -4,7 +4,8 @@ Mirrors rsp.c of the post "part 2: handling multiple connections with epoll".
 
 Unlike part 1:
 - One loop waits for all the sockets at once and calls the handler of the one that is ready.
-- Bytes go both ways for as long as both sides stay: requests in pieces, keep-alive, WebSockets.
+- Bytes go both ways for as long as both sides stay: requests in pieces, many requests
+  on one connection (keep-alive), chats (WebSockets).
 
 Still missing:
 - Bytes that a slow client's or backend's socket does not take are lost.

@@ -15,7 +15,7 @@ def find_addresses(host, port, flags=0):
         raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except ValueError:  # Python encodes both before it asks; a label over 63 letters or a zero byte is too much
+    except ValueError:  # Python encodes a name before it asks, and does not take a label over 63 letters
         raise OSError(errno.EINVAL, "not a name that can be looked up") from None
 
 

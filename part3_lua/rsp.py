@@ -29,7 +29,7 @@ except ImportError:
     sys.exit("The config file is a Lua program, and lupa, which runs it, is missing. Install it: pip install lupa")
 
 # A config computes its values; it has no business in Python, in the file system or in C. The original opens
-# none of Lua's libraries at all. Here string, table, math and os.getenv stay.
+# none of Lua's libraries at all. Here string, table, math and os.getenv stay, among others.
 SANDBOX = """
 os = {getenv = os.getenv}
 debug = {traceback = debug.traceback}

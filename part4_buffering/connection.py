@@ -4,7 +4,8 @@ Rules
 - Every byte read from one side is written to the other: in order, and once.
 - At most WRITE_BUFFER_LIMIT bytes wait for a side. While its buffer is full, the peer is not read.
 - The end of one side's bytes is passed on after its last byte: end of file as end of file, a reset as a reset.
-- The pair is closed when the ends of both directions have been passed on, and only then.
+- The pair is closed when the ends of both directions have been passed on, or one side's reset to the other.
+- The exception to all that: a side that sends on and on to one that is gone, DISCARD_LIMIT bytes, is reset at once.
 
 How it works
 What the peer has read is sent at once. What the socket does not take waits in the write buffer, and EPOLLOUT
@@ -48,7 +49,8 @@ READS_PER_EVENT = 8  # then it is another connection's turn
 
 EVENT_MASK = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET
 READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR  # a read tells what it is: bytes, an end, an error
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, switched on, with 0 seconds; see socket(7)
+MORE_BEHIND = EPOLLRDHUP | EPOLLPRI  # behind the bytes to be read may stand an end, or a byte marked urgent by MSG_OOB
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, with 0 seconds: close drops what is queued and sends a reset
 
 # Bytes are in here only between a recv and the send that follows, so one buffer serves all connections.
 read_buffer = memoryview(bytearray(BUFFER_SIZE))
@@ -74,7 +76,7 @@ class Connection:
         self.addresses = None  # while connecting: an iterator over the addresses left to try
         self.never_short = False  # a read that returns little may have left something behind
         self.failing = False  # EPOLLERR was seen; bytes that came before may still be there to read
-        self.paused = False  # not read, because the peer's write buffer is full
+        self.paused = False  # the peer's write buffer was full; when it is empty, flush reads again
         self.read_ended = False  # all the bytes there will ever be have been read
         self.write_ended = False  # no bytes will be written any more
         self.was_reset = False  # this side is gone, and not by a clean end
@@ -84,7 +86,7 @@ class Connection:
         """Do what the events call for: first write, which may make room, then read."""
         if self.addresses is not None and not self.finish_connecting(events):
             return
-        if events & (EPOLLRDHUP | EPOLLPRI):
+        if events & MORE_BEHIND:
             self.never_short = True
         if events & EPOLLERR:
             self.failing = True
@@ -114,11 +116,7 @@ class Connection:
                 self.lose(error.errno)
                 return
             if count == 0:
-                self.read_ended = True
-                if self.failing:  # an end of file, and then a reset: one event told of both
-                    self.lose(self.pending_error())
-                else:
-                    peer.end_output()
+                self.end_input()
                 return
             peer.write(read_buffer[:count])
             # Less than we asked for was all there was, says epoll(7). Not so when the end of file has
@@ -127,6 +125,14 @@ class Connection:
             if count < BUFFER_SIZE and not self.never_short:
                 return
         repeat_epoll_event(self, EVENT_MASK)
+
+    def end_input(self):
+        """Note that this side has sent its last byte, and pass that on."""
+        self.read_ended = True
+        if self.failing:  # an end of file, and then a reset: one event told of both
+            self.lose(self.pending_error())
+        else:
+            self.peer.end_output()
 
     def write(self, data):
         """Send the peer's bytes; keep those that the socket does not take now."""
@@ -221,7 +227,8 @@ class Connection:
         """Reset this side once everything sent to it has been acknowledged, and close the pair.
 
         A reset discards what is still in the kernel's send queue, and no event tells when that is empty.
-        So ask, less and less often: SIOCOUTQ, in tcp(7), has the same number as TIOCOUTQ.
+        So ask, less and less often. SIOCOUTQ counts what is not sent or not acknowledged (linux/sockios.h) and
+        has the same number as TIOCOUTQ. (To *acknowledge* bytes is to tell their sender that they have arrived.)
         """
         # Simplified: acknowledged means that the other kernel has the bytes. Linux hands them out even after
         # a reset; other systems may not.
@@ -285,8 +292,8 @@ class Connection:
     def replace_socket(self, family):
         """Close the socket and take a new one of an address family.
 
-        Closed at once, so that its descriptor is there for the new one. The event that is being handled
-        was the only one for this number in this round.
+        Closed at once, so that its descriptor is there for the new one. No other event for this number can be
+        waiting in this round: it has had its one, or, when connect failed at once, was made in this round.
         """
         remove_epoll_handler(self)
         self.socket.close()

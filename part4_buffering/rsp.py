@@ -10,7 +10,7 @@ Unlike part 3:
 - One connection.py serves both sides, in place of client_socket.py and backend_socket.py: as "fixed it!" says,
   this should have to be mended in one place only.
 - Sound enough to be used: the loop never blocks, no buffer grows without limit, no connection starves the
-  others, and running out of file descriptors only makes clients wait.
+  others, running out of file descriptors only makes clients wait, and it stops when it is told to in a container, too.
 
 Still missing:
 - It never gives up on a connection that is only silent: there are no time-outs.
@@ -36,7 +36,7 @@ except ImportError:
     sys.exit("The config file is a Lua program, and lupa, which runs it, is missing. Install it: pip install lupa")
 
 # A config computes its values; it has no business in Python, in the file system or in C. The original opens
-# none of Lua's libraries at all. Here string, table, math and os.getenv stay.
+# none of Lua's libraries at all. Here string, table, math and os.getenv stay, among others.
 SANDBOX = """
 os = {getenv = os.getenv}
 debug = {traceback = debug.traceback}

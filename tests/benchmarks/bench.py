@@ -1,6 +1,7 @@
 """How fast each part is beside what people really use, on this machine, today: `make bench`.
 
     python tests/benchmarks/bench.py [--quick] [--proxy NAME='command with {port} {backend_host} {backend_port}']
+    python tests/benchmarks/bench.py --switched-off    # part 4 beside part 4 without this or that
 
 Every workload is run on every contender in turn, round after round, so that a machine that slows down slows all of them
 down. A figure is the median over the rounds; a ratio is the median of the ratios within each round. The first round
@@ -18,11 +19,10 @@ import sys
 import tempfile
 import time
 
-from contenders import Field, default_names, missing_tools
-from workloads import AT_ONCE, WORKLOADS, Wrong, check_answers, make_site
+from contenders import Field, default_names, missing_tools, switched_off
+from workloads import AT_ONCE, SWITCHED_OFF_WORKLOADS, WORKLOADS, Wrong, check_answers, make_site
 
 HERE = pathlib.Path(__file__).resolve().parent
-BASES = ("nginx", "direct")  # what the ratios refer to
 
 
 def parse_arguments():
@@ -30,6 +30,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small counts, one round: under two minutes")
     parser.add_argument("--rounds", type=int, help="rounds that count, after one that warms up (5; quick: 1)")
+    parser.add_argument("--switched-off", action="store_true", help="compare part 4 with what switched_off/ makes of it")
     parser.add_argument("--only", default="", help="contenders, separated by commas")
     parser.add_argument("--workloads", default="", help="workloads, separated by commas")
     parser.add_argument("--proxy", action="append", default=[], metavar="NAME=COMMAND", help="one more contender")
@@ -55,7 +56,7 @@ def describe_machine():
 
 
 def measure(field, workloads, rounds, scale):
-    """Return {workload: {contender: [a figure for each round]}} and {workload: {contender: what was wrong}}."""
+    """Return {workload: {contender: [figures, by name, for each round]}} and {workload: {contender: what was wrong}}."""
     figures = {workload.name: {} for workload in workloads}
     wrongs = {workload.name: {} for workload in workloads}
     for number in range(rounds + 1):
@@ -67,7 +68,7 @@ def measure(field, workloads, rounds, scale):
                 try:
                     if number == 0:
                         check_answers(contender, workload)
-                    figure = workload.run(contender, scale)
+                    figure = measure_once(contender, workload, scale)
                 except Wrong as wrong:
                     wrongs[workload.name][contender.name] = str(wrong)
                     figures[workload.name].pop(contender.name, None)
@@ -86,37 +87,47 @@ def progress(text):
         print(text, file=sys.stderr, flush=True)
 
 
-def ratios(rows, name, base):
-    """Return the ratios to another contender, round by round; none when one of the two was not measured."""
-    if name not in rows or base not in rows:
-        return []
-    return [own / other for own, other in zip(rows[name], rows[base], strict=True) if own and other]
+def measure_once(contender, workload, scale):
+    """Return the figures of one run, by name; processor times are those of the contender, in microseconds a unit."""
+    if workload.name == "idle":
+        return dict(zip(("bytes a connection", "milliseconds"), workload.run(contender, scale), strict=True))
+    before = contender.processor_time()
+    rate, amount = workload.run(contender, scale)
+    figure = {"rate": rate}
+    if before:
+        for name, start, end in zip(("user µs", "kernel µs"), before, contender.processor_time(), strict=True):
+            figure[name] = 1e6 * (end - start) / amount
+    return figure
 
 
-def summarise(figures):
-    """Return, for each workload and contender, median, least, greatest, and the median ratios."""
+def summarise(figures, bases):
+    """Return, for each workload and contender, the medians of all figures, and of the ratios to the bases."""
     summary = {}
     for workload, rows in figures.items():
-        if workload == "idle":
-            summary[workload] = {
-                name: {
-                    "bytes a connection": statistics.median(row[0] for row in values) if values[0][0] else None,
-                    "milliseconds": statistics.median(row[1] for row in values),
-                }
-                for name, values in rows.items()
-            }
-            continue
         summary[workload] = {}
         for name, values in rows.items():
-            entry = {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
-            for base in BASES:
-                if found := ratios(rows, name, base):
-                    entry[f"to {base}"] = statistics.median(found)
-            if workload == "connections" and "direct" in rows:
-                pairs = zip(values, rows["direct"], strict=True)
-                entry["added ms"] = statistics.median(1000 / own - 1000 / direct for own, direct in pairs)
+            entry = {key: median_of(values, key) for key in values[0]}
+            if "rate" in entry:
+                rates = [value["rate"] for value in values]
+                entry |= {"least": min(rates), "greatest": max(rates)}
+                for base in bases:
+                    if base in rows:  # round by round: a slow minute slows both
+                        pairs = list(zip(rates, [value["rate"] for value in rows[base]], strict=True))
+                        entry[f"to {base}"] = statistics.median(own / other for own, other in pairs)
+                        if workload == "connections" and base == "direct":
+                            entry["added ms"] = statistics.median(1000 / own - 1000 / other for own, other in pairs)
             summary[workload][name] = entry
     return summary
+
+
+def median_of(values, key):
+    """Return the median of one figure over the rounds; None when it does not apply."""
+    figures = [value[key] for value in values]
+    return None if None in figures else statistics.median(figures)
+
+
+COLUMNS = {"to nginx": (10, ".2f"), "to direct": (11, ".2f"), "to part4": (10, ".2f"), "added ms": (10, ".3f"),
+           "user µs": (9, ",.0f"), "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
 def table(summary, wrongs, workloads):
@@ -130,21 +141,23 @@ def table(summary, wrongs, workloads):
                 each = "–" if row["bytes a connection"] is None else f"{row['bytes a connection']:,.0f}"
                 lines.append(f"  {name:<24}{each:>12}{row['milliseconds']:>15.2f}")
         else:
-            heads = f"{workload.unit:>12}{'spread':>16}{'to nginx':>10}{'to direct':>11}"
-            lines += ["", f"{workload.title:<26}{heads}" + ("   added ms" if workload.name == "connections" else "")]
+            columns = {key: form for key, form in COLUMNS.items() if any(key in row for row in rows.values())}
+            heads = "".join(f"{key:>{width}}" for key, (width, _) in columns.items())
+            lines += ["", f"{workload.title:<26}{workload.unit:>12}{'spread':>16}{heads}"]
             for name, row in rows.items():
                 spread = f"{row['least']:,.0f}–{row['greatest']:,.0f}"
-                cells = "".join(f"{row[key]:>{width}.2f}" if key in row else "–".rjust(width)
-                                for key, width in (("to nginx", 10), ("to direct", 11)))  # fmt: skip
-                added = f"{row['added ms']:>11.3f}" if "added ms" in row else ""
-                lines.append(f"  {name:<24}{row['median']:>12,.0f}{spread:>16}{cells}{added}")
+                cells = "".join(
+                    f"{format(row[key], form) if key in row else '–':>{width}}" for key, (width, form) in columns.items()
+                )
+                lines.append(f"  {name:<24}{row['rate']:>12,.0f}{spread:>16}{cells}")
         lines += [f"  {name:<24}does not count: {wrong}" for name, wrong in wrongs[workload.name].items()]
-    lines += ["", f"added ms: what a request takes longer than direct, mean across {AT_ONCE} at once"]
+    lines += ["", f"added ms: what a request takes longer than direct, mean across {AT_ONCE} at once",
+              "user, kernel µs: the contender's own processor time for each request or MB"]  # fmt: skip
     return "\n".join(lines[1:])
 
 
-def draw(summary, workloads, machine, path):
-    """Draw the rates as bars, one panel for each workload, relative to nginx."""
+def draw(summary, workloads, machine, base, path):
+    """Draw the rates as bars, one panel for each workload, with a line at the base's."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -160,20 +173,20 @@ def draw(summary, workloads, machine, path):
                 axis.text(0, place, " –", va="center", fontsize=11)
                 continue
             ours = name.startswith("part")
-            axis.barh(place, rows[name]["median"], color="#0072B2" if ours else "#BBBBBB", edgecolor="black",
+            axis.barh(place, rows[name]["rate"], color="#0072B2" if ours else "#BBBBBB", edgecolor="black",
                       hatch="//" if name == "part4" else None)  # fmt: skip
-            low = rows[name]["median"] - rows[name]["least"]
-            high = rows[name]["greatest"] - rows[name]["median"]
-            axis.errorbar(rows[name]["median"], place, xerr=[[low], [high]], color="black", capsize=3)
-        if "nginx" in rows:
-            axis.axvline(rows["nginx"]["median"], color="#D55E00", linestyle="--", label="nginx")
+            low = rows[name]["rate"] - rows[name]["least"]
+            high = rows[name]["greatest"] - rows[name]["rate"]
+            axis.errorbar(rows[name]["rate"], place, xerr=[[low], [high]], color="black", capsize=3)
+        if base in rows:
+            axis.axvline(rows[base]["rate"], color="#D55E00", linestyle="--")
         axis.set_title(workload.title, fontsize=13)
         axis.set_xlabel(workload.unit, fontsize=12)
         axis.set_yticks(range(len(names)), names, fontsize=12)
         axis.set_xlim(left=0)
         axis.locator_params(axis="x", nbins=5)
     details = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "descriptors")
-    figure.suptitle(f"More is better; whiskers from least to greatest; dashed: nginx  ({details})", fontsize=12)
+    figure.suptitle(f"More is better; whiskers from least to greatest; dashed: {base}  ({details})", fontsize=12)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
@@ -184,14 +197,18 @@ def main():
     if missing := missing_tools():
         sys.exit("These tools are missing. " + "; ".join(missing))
     extra = dict(proxy.split("=", 1) for proxy in options.proxy)
-    names = options.only.split(",") if options.only else [*default_names(), *extra]
-    wanted = options.workloads.split(",") if options.workloads else [workload.name for workload in WORKLOADS]
-    workloads = [workload for workload in WORKLOADS if workload.name in wanted]
+    names, workloads, bases = [*default_names(), *extra], WORKLOADS, ("nginx", "direct")
+    if options.switched_off:
+        names, workloads, bases = ["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",)
+    if options.only:
+        names = options.only.split(",")
+    if options.workloads:
+        workloads = [workload for workload in workloads if workload.name in options.workloads.split(",")]
     scale = 0.1 if options.quick else 1
     rounds = options.rounds or (1 if options.quick else 5)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    if limit < 9500 * scale and "idle" in wanted:
+    if limit < 9500 * scale and any(workload.name == "idle" for workload in workloads):
         sys.exit(f"4,500 idle clients need 9,500 descriptors, and the limit is {limit}. Raise it: ulimit -Hn 20000")
 
     start = time.monotonic()
@@ -201,16 +218,17 @@ def main():
         make_site(directory)
         with Field(directory, names, extra, min(limit, 20_000)) as field:
             figures, wrongs = measure(field, workloads, rounds, scale)
-    summary = summarise(figures)
+    summary = summarise(figures, bases)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(f"median of {rounds} rounds, {time.monotonic() - start:.0f} s\n")
     print(table(summary, wrongs, workloads))
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
+        path = options.output / ("switched_off" if options.switched_off else "results")
         results = {"machine": machine, "rounds": rounds, "summary": summary, "wrong": wrongs, "figures": figures}
-        (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-        draw(summary, workloads, machine, options.output / "results.png")
-        print(f"\nSaved as results.json and results.png in {os.path.relpath(options.output)}")
+        path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+        draw(summary, workloads, machine, bases[0], path.with_suffix(".png"))
+        print(f"\nSaved as {path.name}.json and {path.name}.png in {os.path.relpath(options.output)}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Each contender listens on a port of its own and passes everything on to the same
 import contextlib
 import functools
 import importlib.util
+import os
 import pathlib
 import shlex
 import shutil
@@ -13,9 +14,10 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "exercises")]
 
-from harness import ARGUMENTS, Command, is_listening, part_command  # noqa: E402
+from exercise import apply_patch  # noqa: E402
+from harness import ARGUMENTS, PARTS, ROOT, Command, is_listening, part_command  # noqa: E402
 from peers import HOST, free_port  # noqa: E402
 
 TOOLS = {"ab": "apache2-utils", "wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy"}  # program -> Debian package
@@ -46,6 +48,7 @@ http {{
         listen 127.0.0.1:{port} backlog=4096;
         root {directory}/site;
         location /upload/ {{ dav_methods PUT; }}
+        location /pieces/ {{ alias {directory}/site/; tcp_nopush off; }}
     }}
 }}
 """
@@ -129,6 +132,13 @@ class Contender:
             return None
         return 4096 * int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
 
+    def processor_time(self):
+        """Return the seconds that the program has computed, itself and in the kernel; None for direct."""
+        if self.process is None:
+            return None
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields[11:13]]
+
     def open_files(self):
         """Return the number of the program's open descriptors, None for direct."""
         return self.process and len(list(pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir()))
@@ -180,6 +190,8 @@ class Field:
 
     def command_words(self, name):
         """Return the function from a port to the command line of a part, of asyncio, or of an extra program."""
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
         asyncio_words = [sys.executable, str(HERE / "asyncio_proxy.py"), *ARGUMENTS]
         if name.startswith("part"):
             command = part_command(int(name[-1]))
@@ -187,10 +199,10 @@ class Field:
             command = Command(asyncio_words)
         elif name == "uvloop":
             command = Command([*asyncio_words, "--uvloop"])
+        elif name in switched_off():
+            command = Command([sys.executable, str(part4_without(name, directory) / "rsp.py"), "{config}"])
         else:
             command = Command(shlex.split(self.extra[name]))
-        directory = self.directory / name
-        directory.mkdir(exist_ok=True)
         return lambda port: command.fill_in(port, HOST, self.backend.port, directory)
 
     def nginx_words(self, name, template):
@@ -224,3 +236,18 @@ def default_names():
     """Return the contenders' names, without uvloop when it is not installed."""
     names = ["direct", "part1", "part2", "part3", "part4", "nginx", "haproxy", "asyncio"]
     return names + (["uvloop"] if importlib.util.find_spec("uvloop") else [])
+
+
+def switched_off():
+    """Return the names of the patches that switch off one thing in part 4."""
+    return sorted(path.stem for path in (HERE / "switched_off").glob("*.patch"))
+
+
+def part4_without(name, directory):
+    """Return a directory with part 4 in it, less what a patch switches off."""
+    copy = pathlib.Path(directory, "part4")
+    if not copy.exists():
+        shutil.copytree(ROOT / PARTS[4], copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if complaint := apply_patch(HERE / "switched_off" / f"{name}.patch", copy):
+            sys.exit(f"switched_off/{name}.patch no longer applies to part 4: {complaint}. Make it again: git diff --no-index")
+    return copy

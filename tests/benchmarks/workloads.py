@@ -1,6 +1,6 @@
-"""How it is measured: each workload runs a load generator against one contender and returns one number.
+"""How it is measured: each workload runs a load generator against one contender.
 
-Before its number counts, a contender must have given the right answers: a wrong byte, a short answer or a failed
+Before its figure counts, a contender must have given the right answers: a wrong byte, a short answer or a failed
 request raises Wrong.
 """
 import hashlib
@@ -31,10 +31,9 @@ class Workload:
 
     name: str
     title: str  # for table and plot
-    unit: str
-    more_is_better: bool
-    without: tuple  # contenders that can't do it at all
-    run: Callable  # (contender, scale) -> a number
+    unit: str  # of which the rate is so many a second
+    run: Callable  # (contender, scale) -> (rate, how many units were done)
+    without: tuple = ()  # contenders that can't do it at all
 
 
 def run_tool(*words):
@@ -93,40 +92,45 @@ def run_ab(contender, requests, *options, path="small", at_once=AT_ONCE):
 
 
 def connections(contender, scale):
-    """A connection for each request: return requests a second."""
+    """A connection for each request."""
     requests = int(10_000 * scale)
-    return number_after("Requests per second:", run_ab(contender, requests))
+    return number_after("Requests per second:", run_ab(contender, requests)), requests
 
 
 def run_wrk(contender, path, at_once, seconds):
-    """Run wrk and return its output, once it is sure that there was no error."""
+    """Run wrk; return requests a second and how many, once it is sure that there was no error."""
     url = f"http://{HOST}:{contender.port}/{path}"
     output = run_tool("wrk", "-t1", f"-c{at_once}", f"-d{seconds}s", url)
     if "Socket errors" in output or "Non-2xx" in output:
         raise Wrong(re.search(r"(Socket errors|Non-2xx).*", output)[0])
-    return output
+    return number_after("Requests/sec:", output), int(re.search(r"(\d+) requests in", output)[1])
 
 
 def keep_alive(contender, scale):
-    """Requests one after another on connections that stay: return requests a second."""
-    return number_after("Requests/sec:", run_wrk(contender, "small", AT_ONCE, max(1, int(3 * scale))))
+    """Requests one after another on connections that stay."""
+    return run_wrk(contender, "small", AT_ONCE, max(1, int(3 * scale)))
+
+
+def two_pieces(contender, scale):
+    """The same, but the backend sends the head of an answer and its body one after the other."""
+    return run_wrk(contender, "pieces/small", AT_ONCE, max(1, int(3 * scale)))
 
 
 def bulk(contender, scale):
-    """Big answers: return megabytes (10**6 bytes) a second."""
-    output = run_wrk(contender, "big", BIG_AT_ONCE, max(1, int(3 * scale)))
-    return number_after("Requests/sec:", output) * BIG / 1e6
+    """Big answers, in megabytes (10**6 bytes)."""
+    rate, requests = run_wrk(contender, "big", BIG_AT_ONCE, max(1, int(3 * scale)))
+    return rate * BIG / 1e6, requests * BIG / 1e6
 
 
 def upload(contender, scale):
-    """Big requests: return megabytes (10**6 bytes) a second."""
+    """Big requests, in megabytes (10**6 bytes)."""
     requests = int(100 * scale)
     body = contender.site / "big"
     output = run_ab(contender, requests, "-u", body, path=f"upload/{contender.name}", at_once=BIG_AT_ONCE)
     uploaded = contender.site / "upload" / contender.name
     if uploaded.stat().st_size != BIG:
         raise Wrong(f"{uploaded.stat().st_size:,} of {BIG:,} bytes arrived")
-    return number_after("Requests per second:", output) * BIG / 1e6
+    return number_after("Requests per second:", output) * BIG / 1e6, requests * BIG / 1e6
 
 
 def idle_sockets(contender, count):
@@ -169,9 +173,15 @@ def with_idle_clients(contender, scale):
 
 ONE_AT_A_TIME = ("part1",)
 WORKLOADS = [
-    Workload("connections", "a connection per request", "requests/s", True, (), connections),
-    Workload("keep-alive", "keep-alive", "requests/s", True, ONE_AT_A_TIME, keep_alive),
-    Workload("bulk", "10 MB answers", "MB/s", True, ONE_AT_A_TIME, bulk),
-    Workload("upload", "10 MB uploads", "MB/s", True, ONE_AT_A_TIME, upload),
-    Workload("idle", "4,500 idle clients", "bytes each, ms", False, ONE_AT_A_TIME, with_idle_clients),
+    Workload("connections", "a connection per request", "requests/s", connections),
+    Workload("keep-alive", "keep-alive", "requests/s", keep_alive, ONE_AT_A_TIME),
+    Workload("bulk", "10 MB answers", "MB/s", bulk, ONE_AT_A_TIME),
+    Workload("upload", "10 MB uploads", "MB/s", upload, ONE_AT_A_TIME),
+    Workload("idle", "4,500 idle clients", "", with_idle_clients, ONE_AT_A_TIME),
+]
+# What shows the worth of each thing that switched_off/ takes away; a crowd that is idle shows none of it.
+SWITCHED_OFF_WORKLOADS = [
+    *WORKLOADS[:2],
+    Workload("pieces", "keep-alive, in two pieces", "requests/s", two_pieces),
+    *WORKLOADS[2:4],
 ]
