@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -30,12 +31,29 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small counts, one round: under two minutes")
     parser.add_argument("--rounds", type=int, help="rounds that count, after one that warms up (5; quick: 1)")
-    parser.add_argument("--switched-off", action="store_true", help="compare part 4 with what switched_off/ makes of it")
+    parser.add_argument("--switched-off", action="store_true", help="part 4 beside what switched_off/ makes of it")
     parser.add_argument("--only", default="", help="contenders, separated by commas")
     parser.add_argument("--workloads", default="", help="workloads, separated by commas")
     parser.add_argument("--proxy", action="append", default=[], metavar="NAME=COMMAND", help="one more contender")
     parser.add_argument("--output", type=pathlib.Path, help="directory for results.json and results.png")
     return parser.parse_args()
+
+
+def parse_extra(proxies):
+    """Return the contenders of --proxy, name and command; end the program when one has no name."""
+    for proxy in proxies:
+        if not re.match(r"[\w-]+=.", proxy):
+            sys.exit(f"--proxy wants NAME='command with {{port}} {{backend_host}} {{backend_port}}', and got: {proxy}")
+    return dict(proxy.split("=", 1) for proxy in proxies)
+
+
+def choose(text, choices, what):
+    """Return the chosen names, all when nothing was chosen; end the program when one does not exist."""
+    chosen = [name for name in text.split(",") if name] or list(dict.fromkeys(choices))
+    for name in chosen:
+        if name not in choices:
+            sys.exit(f"{name} is no {what}. Choose among: {', '.join(dict.fromkeys(choices))}")
+    return chosen
 
 
 def describe_machine():
@@ -56,7 +74,7 @@ def describe_machine():
 
 
 def measure(field, workloads, rounds, scale):
-    """Return {workload: {contender: [figures, by name, for each round]}} and {workload: {contender: what was wrong}}."""
+    """Return {workload: {contender: [figures by name, for each round]}} and {workload: {contender: what was wrong}}."""
     figures = {workload.name: {} for workload in workloads}
     wrongs = {workload.name: {} for workload in workloads}
     for number in range(rounds + 1):
@@ -146,9 +164,8 @@ def table(summary, wrongs, workloads):
             lines += ["", f"{workload.title:<26}{workload.unit:>12}{'spread':>16}{heads}"]
             for name, row in rows.items():
                 spread = f"{row['least']:,.0f}–{row['greatest']:,.0f}"
-                cells = "".join(
-                    f"{format(row[key], form) if key in row else '–':>{width}}" for key, (width, form) in columns.items()
-                )
+                cells = "".join(f"{format(row[key], form) if key in row else '–':>{width}}"
+                                for key, (width, form) in columns.items())  # fmt: skip
                 lines.append(f"  {name:<24}{row['rate']:>12,.0f}{spread:>16}{cells}")
         lines += [f"  {name:<24}does not count: {wrong}" for name, wrong in wrongs[workload.name].items()]
     lines += ["", f"added ms: what a request takes longer than direct, mean across {AT_ONCE} at once",
@@ -196,14 +213,13 @@ def main():
     options = parse_arguments()
     if missing := missing_tools():
         sys.exit("These tools are missing. " + "; ".join(missing))
-    extra = dict(proxy.split("=", 1) for proxy in options.proxy)
+    extra = parse_extra(options.proxy)
     names, workloads, bases = [*default_names(), *extra], WORKLOADS, ("nginx", "direct")
     if options.switched_off:
         names, workloads, bases = ["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",)
-    if options.only:
-        names = options.only.split(",")
-    if options.workloads:
-        workloads = [workload for workload in workloads if workload.name in options.workloads.split(",")]
+    names = choose(options.only, [*names, *extra], "contender")
+    wanted = choose(options.workloads, [workload.name for workload in workloads], "workload")
+    workloads = [workload for workload in workloads if workload.name in wanted]
     scale = 0.1 if options.quick else 1
     rounds = options.rounds or (1 if options.quick else 5)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -227,7 +243,8 @@ def main():
         path = options.output / ("switched_off" if options.switched_off else "results")
         results = {"machine": machine, "rounds": rounds, "summary": summary, "wrong": wrongs, "figures": figures}
         path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-        draw(summary, workloads, machine, bases[0], path.with_suffix(".png"))
+        if any(workload.name != "idle" and summary[workload.name] for workload in workloads):
+            draw(summary, workloads, machine, bases[0], path.with_suffix(".png"))
         print(f"\nSaved as {path.name}.json and {path.name}.png in {os.path.relpath(options.output)}")
 
 

@@ -130,7 +130,8 @@ class Contender:
         """Return the program's resident memory in bytes, None for direct."""
         if self.process is None:
             return None
-        return 4096 * int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        pages = int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def processor_time(self):
         """Return the seconds that the program has computed, itself and in the kernel; None for direct."""
@@ -249,5 +250,5 @@ def part4_without(name, directory):
     if not copy.exists():
         shutil.copytree(ROOT / PARTS[4], copy, ignore=shutil.ignore_patterns("__pycache__"))
         if complaint := apply_patch(HERE / "switched_off" / f"{name}.patch", copy):
-            sys.exit(f"switched_off/{name}.patch no longer applies to part 4: {complaint}. Make it again: git diff --no-index")
+            sys.exit(f"switched_off/{name}.patch no longer applies: {complaint}. Make it again: git diff --no-index")
     return copy
