@@ -12,6 +12,7 @@ laid over a copy of the part, solution.patch leads from there to a solution.
 import argparse
 import ast
 import concurrent.futures
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -43,6 +44,8 @@ FIELDS = ["Objective", "Kind", "File", "Task", "You will see", "Check", "Size", 
 LETTERS = "abcdefgh"  # a task's name
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
 SUITE_PATIENCE = 120  # seconds that a selection of the shared suite may run
+PYTEST_FAREWELL = 10  # seconds that pytest may take to end its proxies when it is interrupted
+SKIPPED = "skipped: "  # how the reason begins when a test was not run to its end
 COMMAND = "python tests/exercises/exercise.py"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "README.md")  # of a part, when a student's copy is made
 
@@ -190,21 +193,13 @@ class Work:
     def run_suite(self, selection, command=None):
         """Run the tests of the shared suite that `pytest -k selection` chooses; raise AssertionError when one fails."""
         self.notes.setdefault("sent", f'what the shared suite sends: pytest tests --proxy … -k "{selection}"')
-        with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
-            report = pathlib.Path(directory, "report.xml")
-            proxy = shlex.join((command or self.command()).words)
-            words = [sys.executable, "-m", "pytest", "-q", "-x", "--proxy", proxy, "-k", selection]
-            words += [f"--junitxml={report}", str(TESTS / "test_behaviours.py")]
-            run = subprocess.run(words, cwd=TESTS, capture_output=True, text=True, timeout=SUITE_PATIENCE)
-            assert report.exists(), f"pytest did not run: {run.stdout}{run.stderr}"
-            cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
-        assert cases, f"-k {selection!r} chooses no test"
-        bad = [(case, what) for case in cases for what in case if what.tag in ("failure", "error")]
-        passed = [sentence(case.get("name")) for case in cases[: len(cases) - len(bad)]]
-        if bad:
-            reason = bad[0][1].get("message").removeprefix("AssertionError: ").partition("\nassert ")[0]
-            raise AssertionError(f'not so: "{sentence(bad[0][0].get("name"))}". {reason}')
-        self.came_back(f"{len(passed)} tests passed: {passed[0]}{', …' if passed[1:] else ''}")
+        tests = outcomes(command or self.command(), "-x", "-k", selection, TESTS / "test_behaviours.py")
+        assert tests, f"-k {selection!r} chooses no test"
+        for name, what in tests:
+            if what is not None:
+                reason = what.removeprefix("AssertionError: ").partition("\nassert ")[0]
+                raise AssertionError(f'not so: "{sentence(name)}". {reason}')
+        self.came_back(f"{len(tests)} tests passed: {sentence(tests[0][0])}{', …' if tests[1:] else ''}")
 
     def end(self):
         """End what is still running, and forget the notes."""
@@ -247,6 +242,59 @@ class Attack:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
+
+
+def run_pytest(words):
+    """Run pytest with these words, and return what it printed; end it, and what it has started, when it is too long."""
+    # Plugins that happen to be installed are of no use here, and looking for them takes a second.
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", *map(str, words)], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,  # so that Ctrl-C reaches it once
+    )  # fmt: skip
+    try:
+        return run.communicate(timeout=SUITE_PATIENCE)[0]
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"pytest still runs after {SUITE_PATIENCE} s. Hint: which call waits for ever?") from None
+    finally:
+        if run.poll() is None:
+            run.send_signal(signal.SIGINT)  # not SIGKILL: the proxies that it has started are its own to end
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.communicate(timeout=PYTEST_FAREWELL)
+            run.kill()
+            run.wait()
+
+
+def outcomes(command, *words):
+    """Run pytest with these words on a proxy; return a list of each test's name, and None or why it has not passed.
+
+    A skipped test has not passed. The parameters of a test stand in brackets after its name.
+    """
+    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
+        report = pathlib.Path(directory, "report.xml")
+        proxy = shlex.join(command.words)
+        output = run_pytest(["-c", TESTS / "pytest.ini", "--proxy", proxy, f"--junitxml={report}", *words])
+        if not report.exists():
+            raise LookupError(f"pytest did not run: {output}")
+        cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
+    return [(name_of(case), why_not_passed(case)) for case in cases]
+
+
+def name_of(case):
+    """Return the name of a test in pytest's report, without the parameter that says it is run on --proxy."""
+    return re.sub(r"\[yours-?", "[", case.get("name")).removesuffix("[]") or "the file"
+
+
+def why_not_passed(case):
+    """Return what pytest's report says of a test that has not passed, or None."""
+    for child in case:
+        if child.get("message") == "collection failure":  # a mistake in the file, say; the text tells which
+            return child.text.strip().splitlines()[-1].removeprefix("E").strip()
+        if child.tag in ("failure", "error"):
+            return child.get("message")
+        if child.tag == "skipped":
+            return SKIPPED + child.get("message")
+    return None
 
 
 def sentence(name):
@@ -468,22 +516,6 @@ def put_bug(bug, directory):
     return Command([sys.executable, str(directory / "rsp.py"), "{config}"])
 
 
-def outcomes(command, *words):
-    """Run pytest with these words on a proxy; return a dict from each test's name to None, or to what is wrong."""
-    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
-        report = pathlib.Path(directory, "report.xml")
-        words = ["-c", str(TESTS / "pytest.ini"), "--proxy", shlex.join(command.words), f"--junitxml={report}", *words]
-        # Plugins that happen to be installed are of no use here, and looking for them takes a second.
-        environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        words = [sys.executable, "-m", "pytest", "-q", *map(str, words)]
-        run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=SUITE_PATIENCE)
-        if not report.exists():
-            raise LookupError(f"pytest did not run: {run.stdout}{run.stderr}")
-        cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
-    bad = {case: child.get("message") for case in cases for child in case if child.tag in ("failure", "error")}
-    return {case.get("name").partition("[")[0]: bad.get(case) for case in cases}
-
-
 def museum(bug, test_file):
     """Run a student's tests on part 4 and on part 4 with a bug; return whether they tell the two apart."""
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
@@ -491,19 +523,23 @@ def museum(bug, test_file):
         words = ["-p", "conftest", shutil.copy(test_file, pathlib.Path(directory, "test_student.py"))]
         found = {"sound part 4": outcomes(part_command(4), *words), bug: outcomes(buggy, *words)}
     for name, tests in found.items():
-        failed = {test: what for test, what in tests.items() if what is not None}
-        passed = len(tests) - len(failed)
-        print(f"{name}: {passed} test{'s' * (passed != 1)} passed" + "".join(f", {test} failed" for test in failed))
-        for what in failed.values():
+        bad = [(test, what) for test, what in tests if what is not None]
+        passed = len(tests) - len(bad)
+        words = [f"{name}: {passed} test{'s' * (passed != 1)} passed"]
+        words += [f"{test} {'was skipped' if is_skip(what) else 'failed'}" for test, what in bad]
+        print(", ".join(words))
+        for _, what in bad:
             print(textwrap.indent(textwrap.fill(what, 92), "      "))
-    sound, buggy = found.values()
+    sound, buggy = ([what for _, what in tests] for tests in found.values())
     if not sound:
         print('No test ran. Hint: it needs the mark, pytestmark = pytest.mark.behaviour("hard use")')
-    elif any(what is not None for what in sound.values()):
+    elif any(map(is_skip, sound + buggy)):
+        print("Not yet: a test was skipped. Hint: one that does not run has noticed nothing; take the skip out")
+    elif any(what is not None for what in sound):
         print("Not yet: a test fails on the sound proxy. Hint: what does it wait for, and is it sure to happen?")
-    elif all(what is None for what in buggy.values()):
+    elif all(what is None for what in buggy):
         print("Not yet: the bug is not noticed. Hint: read its story again: what must happen before it shows?")
-    elif not any(is_assertion(what) for what in buggy.values()):
+    elif not any(map(is_assertion, buggy)):
         print("Not yet: the test itself breaks down. Hint: expect what may go wrong, and say it with assert")
     else:
         print("Your test tells them apart.")
@@ -514,6 +550,11 @@ def museum(bug, test_file):
 def is_assertion(what):
     """Tell whether a test has failed by an assertion, and not by some other exception."""
     return what is not None and what.startswith(("AssertionError", "assert "))
+
+
+def is_skip(what):
+    """Tell whether a test has not failed, but was skipped, or was expected to fail."""
+    return what is not None and what.startswith(SKIPPED)
 
 
 def main():
