@@ -35,7 +35,7 @@ sys.path.insert(0, str(TESTS))  # so that a check can say: from peers import Cli
 
 try:
     from behaviours import PARTS
-    from harness import ARGUMENTS, Command, Proxy, part_command
+    from harness import ARGUMENTS, START_PATIENCE, Command, Proxy, part_command
 except ImportError as missing:
     sys.exit(f"{missing.name} is missing. Install what the tests need: pip install -r requirements.txt")
 
@@ -164,6 +164,23 @@ class Work:
         return value
 
     def start_attack(self, port, *arguments):
+    def compare(self, answer, really, hint):
+        """Raise AssertionError, with a hint, when an answer is not what really happened."""
+        assert answer == really, f"you said {answer!r}. Hint: {hint}"
+
+    def run_on_config(self, text):
+        """Run the student's rsp.py to its end, on a config of which it has to complain; return the finished process."""
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as config:
+            config.write(text)
+            config.flush()
+            words = [*self.command().program, config.name]
+            try:
+                run = subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"it runs for {START_PATIENCE} s, and does not complain. Hint: sys.exit") from None
+        self.came_back(run.stderr)
+        return run
+
         """Return the student's attack.py, started with a port, as an Attack; it is ended after the task."""
         self.running.append(Attack(self.directory / "attack.py", port, *arguments))
         return self.running[-1]
