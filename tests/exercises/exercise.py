@@ -17,6 +17,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -44,7 +45,7 @@ FIELDS = ["Objective", "Kind", "File", "Task", "You will see", "Check", "Size", 
 LETTERS = "abcdefgh"  # a task's name
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
 SUITE_PATIENCE = 120  # seconds that a selection of the shared suite may run
-PYTEST_FAREWELL = 10  # seconds that pytest may take to end its proxies when it is interrupted
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended: 128, and the signal's number
 SKIPPED = "skipped: "  # how the reason begins when a test was not run to its end
 COMMAND = "python tests/exercises/exercise.py"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "README.md")  # of a part, when a student's copy is made
@@ -163,7 +164,6 @@ class Work:
         assert value is not None, f"no answer yet. Hint: think, then write {name} = … into answers.py, then check again"
         return value
 
-    def start_attack(self, port, *arguments):
     def compare(self, answer, really, hint):
         """Raise AssertionError, with a hint, when an answer is not what really happened."""
         assert answer == really, f"you said {answer!r}. Hint: {hint}"
@@ -181,6 +181,7 @@ class Work:
         self.came_back(run.stderr)
         return run
 
+    def start_attack(self, port, *arguments):
         """Return the student's attack.py, started with a port, as an Attack; it is ended after the task."""
         self.running.append(Attack(self.directory / "attack.py", port, *arguments))
         return self.running[-1]
@@ -262,24 +263,15 @@ class Attack:
 
 
 def run_pytest(words):
-    """Run pytest with these words, and return what it printed; end it, and what it has started, when it is too long."""
+    """Run pytest with these words, and return what it printed."""
     # Plugins that happen to be installed are of no use here, and looking for them takes a second.
     environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", *map(str, words)], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,  # so that Ctrl-C reaches it once
-    )  # fmt: skip
+    words = [sys.executable, "-m", "pytest", "-q", *map(str, words)]
     try:
-        return run.communicate(timeout=SUITE_PATIENCE)[0]
+        run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=SUITE_PATIENCE)
     except subprocess.TimeoutExpired:
         raise TimeoutError(f"pytest still runs after {SUITE_PATIENCE} s. Hint: which call waits for ever?") from None
-    finally:
-        if run.poll() is None:
-            run.send_signal(signal.SIGINT)  # not SIGKILL: the proxies that it has started are its own to end
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                run.communicate(timeout=PYTEST_FAREWELL)
-            run.kill()
-            run.wait()
+    return run.stdout + run.stderr
 
 
 def outcomes(command, *words):
@@ -328,8 +320,9 @@ def run_task(task, work):
         complaint = str(error) or "an assertion failed"
     except Exception as error:  # an answer of the wrong type, say: no reason for a traceback
         complaint = f"{type(error).__name__}: {error}"
-    notes = dict(work.notes)
-    work.end()
+    finally:  # even when it is interrupted
+        notes = work.notes
+        work.end()
     return complaint, notes
 
 
@@ -364,7 +357,7 @@ def markdown_table():
 
 
 def list_exercises(markdown):
-    """Print every exercise, one a line."""
+    """Print every exercise, one a line, and where the museum is."""
     if markdown:
         print(markdown_table())
         return
@@ -372,25 +365,36 @@ def list_exercises(markdown):
     for exercise in map(Exercise, names()):
         columns = f"{exercise.part:<5}{exercise.kind:<9}{exercise.name:<28}{exercise.size:>5}"
         print(f"{columns}  {exercise.one_line('Teaches')}")
+    print(f"And when you are through: the bug museum, {os.path.relpath(MUSEUM / 'README.md')}")
 
 
-def start(name, directory):
-    """Make a student's directory for an exercise."""
+def start(name, directory, solved):
+    """Make a student's directory for an exercise, with the solution in place if it is to be `solved`."""
     exercise = Exercise(name)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise FileExistsError(f"{directory} is there already, and not empty. Name a new directory.")
+    if solved:
+        need_git()  # before anything is there
     exercise.start(directory)
+    if solved:
+        put_solution(exercise, directory)
     card = os.path.relpath(exercise.directory / "card.md")
     print(f"{exercise.title}: your copy of part {exercise.part} is in {directory}")
-    print(f"Read {card}, then change: {exercise.one_line('File').replace('`', '')}")
-    print(f"Next: {COMMAND} check {name} {directory}")
+    print(f"Read {card}, then {'see' if solved else 'change'}: {exercise.one_line('File').replace('`', '')}")
+    print(f"Next: {command_for('check', name, directory)}")
+
+
+def command_for(*words):
+    """Return a command of this program as it can be pasted, whatever blanks a path has."""
+    return f"{COMMAND} {shlex.join(map(str, words))}"
 
 
 def check(name, directory):
     """Run the tasks of an exercise on a student's directory; return whether all are done."""
     exercise = Exercise(name)
     if not (directory / "rsp.py").exists():
-        raise FileNotFoundError(f"{directory} has no rsp.py. Make the directory: {COMMAND} start {name} {directory}")
+        command = command_for("start", name, directory)
+        raise FileNotFoundError(f"{directory} has no rsp.py. Make the directory: {command}")
     print(f"{exercise.title}\n")
     work = Work(directory, exercise.part)
     open_tasks = []
@@ -410,7 +414,8 @@ def what_is_next(exercise, directory, open_tasks):
     later = names()[names().index(exercise.name) + 1 :]
     following = f"Next: {COMMAND} start {later[0]} DIR" if later else "That was the last exercise."
     if exercise.kind in ("fix", "extend"):
-        following = f"The report card: pytest tests --proxy {directory}/rsp.py\n{following}"
+        program = shlex.quote(f"{directory}/rsp.py")  # for pytest, which splits it once more than the shell does
+        following = f"The report card: pytest tests --proxy {shlex.quote(program)}\n{following}"
     return f"All done. {exercise.one_line('Teaches')}\n{following}"
 
 
@@ -449,8 +454,15 @@ def differing_tasks(exercise, tasks):
             yield f"card.md: the transcript has task ({letter}) as {text!r}, check.py as {in_check.get(letter)!r}"
 
 
+def need_git():
+    """Raise LookupError when there is no git to apply a patch with."""
+    if shutil.which("git") is None:
+        raise LookupError("git is missing, which puts a patch in place. Install it: sudo apt install git")
+
+
 def apply_patch(patch, directory):
     """Change the files in a directory by a patch; return git's complaint, or ""."""
+    need_git()
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(pathlib.Path(directory).resolve().parent)}
     words = ["git", "apply", "--whitespace=nowarn", str(patch)]
     run = subprocess.run(words, cwd=directory, env=environment, capture_output=True, text=True, timeout=30)
@@ -460,13 +472,15 @@ def apply_patch(patch, directory):
 def put_solution(exercise, directory):
     """Turn a starter into the solution; a patch that does not apply is a LookupError."""
     if complaint := apply_patch(exercise.directory / "solution.patch", directory):
-        raise LookupError(f"{exercise.name}: solution.patch does not apply: {complaint}")
+        raise LookupError(f"solution.patch does not apply: {complaint}. Make it again with: git diff --no-index")
 
 
 def wrong_with_solution(exercise, directory):
     """Yield what is wrong with a solution: it does not apply, has another size than the card says, or fails."""
-    if complaint := apply_patch(exercise.directory / "solution.patch", directory):
-        yield f"solution.patch does not apply: {complaint}. Make it again with: git diff --no-index"
+    try:
+        put_solution(exercise, directory)
+    except LookupError as error:
+        yield str(error)
         return
     lines = (exercise.directory / "solution.patch").read_text().splitlines()
     added = sum(line.startswith("+") and not line.startswith("+++") and line != "+" for line in lines)
@@ -512,6 +526,7 @@ def examine_all(exercises):
 
 def gate(chosen):
     """Check each exercise; return whether all are sound."""
+    need_git()
     sound = True
     for exercise, complaints, seconds in examine_all([Exercise(name) for name in chosen or names()]):
         sound = sound and not complaints
@@ -535,6 +550,8 @@ def put_bug(bug, directory):
 
 def museum(bug, test_file):
     """Run a student's tests on part 4 and on part 4 with a bug; return whether they tell the two apart."""
+    if not test_file.is_file():
+        raise FileNotFoundError(f"There is no file {test_file}. Name yours: {COMMAND} museum {bug} my_test.py")
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         buggy = put_bug(bug, pathlib.Path(directory, "buggy"))
         words = ["-p", "conftest", shutil.copy(test_file, pathlib.Path(directory, "test_student.py"))]
@@ -574,6 +591,14 @@ def is_skip(what):
     return what is not None and what.startswith(SKIPPED)
 
 
+def end_all(mark):
+    """End every program that has inherited a mark, whoever started it and in whichever session."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            if mark.encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+
+
 def main():
     """Do what the command line says; a mistake there is one line, and exit status 1."""
     parser = argparse.ArgumentParser(prog="exercise.py", description="The exercises of the course.")
@@ -592,13 +617,12 @@ def main():
     command.add_argument("test_file", metavar="TEST_FILE", type=pathlib.Path)
     arguments = parser.parse_args()
     threading.excepthook = lambda _: None  # a test's clients, when they get no answer; the task says so itself
+    os.environ["RSP_STARTED_BY"] = mark = secrets.token_hex(8)  # what is started inherits it, and who that starts
     try:
         if arguments.command == "list":
             list_exercises(arguments.markdown)
         elif arguments.command == "start":
-            start(arguments.name, arguments.directory)
-            if arguments.solved:
-                put_solution(Exercise(arguments.name), arguments.directory)
+            start(arguments.name, arguments.directory, arguments.solved)
         elif arguments.command == "check":
             sys.exit(not check(arguments.name, arguments.directory))
         elif arguments.command == "museum":
@@ -607,6 +631,11 @@ def main():
             sys.exit(not gate(arguments.names))
     except (LookupError, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("Interrupted; what was started has been ended.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    finally:  # Ctrl-C may come when a proxy runs, and nobody has noted it yet; and a pytest may have been ended
+        end_all(mark)
 
 
 if __name__ == "__main__":
