@@ -140,6 +140,14 @@ def test_a_solved_exercise_passes_the_check_that_its_start_names(tmp_path):
         assert words in checked.stdout, f"{words!r} is missing in:\n{checked.stdout}"
 
 
+def test_a_broken_program_is_a_task_not_done(tmp_path):
+    """A syntax error in the student's file is shown under the task, without a traceback of the checker's own."""
+    (tmp_path / "rsp.py").write_text("import sys\nprint('hello'\n")
+    checked = run("check", "part1_request_head", tmp_path)
+    assert checked.returncode == 1 and not checked.stderr, checked.stderr
+    assert "SyntaxError" in checked.stdout and "(d) not yet: " in checked.stdout, checked.stdout
+
+
 def test_the_report_card_can_be_pasted(tmp_path):
     """Whatever blanks a path has: the last word, once the shell has split the line, is for --proxy to split again."""
     fix = exercise.Exercise("part1_request_head")
@@ -161,7 +169,7 @@ def processes_of(directory):
     "name, count", [("part1_threads", 1), ("part2_selectors", 2)], ids=["a proxy", "pytest and its proxy"]
 )
 def test_an_interrupted_check_leaves_nothing_running(name, count, tmp_path):
-    """Ctrl-C costs one line and ends what was started, be it by a pytest that a task has started."""
+    """Ctrl-C costs one line and ends the proxies, those too that a pytest has started for a task."""
     assert run("start", name, tmp_path).returncode == 0
     checking = subprocess.Popen(
         command("check", name, tmp_path), cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
