@@ -14,7 +14,7 @@ import pytest
 TESTS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS / "exercises"))
 
-from exercise import MUSEUM, is_assertion, outcomes, put_bug  # noqa: E402
+from exercise import MUSEUM, is_assertion, museum, outcomes, put_bug  # noqa: E402
 from harness import part_command  # noqa: E402
 
 BUGS = sorted(path.stem for path in MUSEUM.glob("*.patch"))
@@ -33,8 +33,9 @@ def caught_by(bug):
 
 
 def run_tests(command, names):
-    """Run tests of the shared suite, up to the first that fails; return what became of each."""
-    return outcomes(command, "-x", "-k", " or ".join(names), *SUITE)
+    """Run tests of the shared suite, up to the first that fails; return each one's name and what became of it."""
+    tests = outcomes(command, "-x", "-k", " or ".join(names), *SUITE)
+    return [(name.partition("[")[0], what) for name, what in tests]
 
 
 @NEEDS
@@ -43,7 +44,7 @@ def test_a_bug_is_caught(bug, tmp_path):
     """A test that passes on the sound part 4 fails, by an assertion, on the one with the bug."""
     tests = run_tests(put_bug(bug, tmp_path / "part"), caught_by(bug))
     assert tests, f"no test of the suite is called {caught_by(bug)}. Hint: correct the caught_by: line of {bug}.patch"
-    assert any(is_assertion(what) for what in tests.values()), (
+    assert any(is_assertion(what) for _, what in tests), (
         f"{bug}: not caught by {caught_by(bug)}: {tests}. Hint: sharpen the test, or write one into test_caught_bugs.py"
     )
 
@@ -51,9 +52,11 @@ def test_a_bug_is_caught(bug, tmp_path):
 @NEEDS
 def test_the_sound_part_passes_all_of_these_tests():
     """What catches the bugs finds nothing in part 4 as it is."""
-    tests = run_tests(part_command(4), sorted({name for bug in BUGS for name in caught_by(bug)}))
     expected = {name for bug in BUGS for name in caught_by(bug)}
-    assert set(tests) == expected and not any(tests.values()), f"{tests}"
+    tests = run_tests(part_command(4), sorted(expected))
+    assert {name for name, _ in tests} == expected, f"chosen were {tests}, not {sorted(expected)}"
+    bad = [(name, what) for name, what in tests if what is not None]
+    assert not bad, f"not passed on the sound part: {bad}. Hint: what does the test wait for, and is it sure to happen?"
 
 
 def test_every_bug_has_a_story_and_every_story_a_bug():
@@ -69,3 +72,30 @@ def test_the_example_tells_its_bug_from_the_sound_part(bug, told):
     words = [sys.executable, TESTS / "exercises" / "exercise.py", "museum", bug, MUSEUM / "example_test.py"]
     run = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert ("Your test tells them apart." in run.stdout, run.returncode) == (told, 0 if told else 1), run.stdout
+
+
+NOT_ALL_PASS = """
+import pytest
+
+pytestmark = pytest.mark.behaviour("hard use")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_number(start_proxy, number):
+    assert number == 2
+
+
+def test_another(start_proxy):
+    pytest.skip("not today")
+"""
+
+
+@NEEDS
+def test_each_parameter_counts_and_a_skip_is_no_pass(tmp_path, capsys):
+    """A test that fails with one parameter and passes with the next, and one that is skipped: one test has passed."""
+    path = tmp_path / "test_mine.py"
+    path.write_text(NOT_ALL_PASS)
+    assert not museum("busy", path)
+    shown = capsys.readouterr().out
+    expected = "sound part 4: 1 test passed, test_a_number[1] failed, test_another was skipped"
+    assert expected in shown and "Not yet: " in shown, shown

@@ -2,10 +2,13 @@
 
 Needs git, which puts the solutions in place, and lupa for what runs part 3 or 4.
 """
+import contextlib
 import importlib.util
 import pathlib
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -15,16 +18,24 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "exercises"))
 
 import exercise  # noqa: E402
+from harness import any_command  # noqa: E402
+from peers import wait_until  # noqa: E402
 
 NAMES = exercise.names()
+GATED = "part1_big_request"  # a quick one, on which the commands are tried
 PATIENCE = 60  # seconds that one command may take
 HINT = "Hint: see tests/exercises/README.md, and run: python tests/exercises/exercise.py gate"
+NEEDS_GIT = pytest.mark.skipif(shutil.which("git") is None, reason="git is missing: install it for the solutions")
 
 
-def run(*words):
+def command(*words):
+    """Return the words that start a command of exercise.py from the top directory."""
+    return [sys.executable, "tests/exercises/exercise.py", *map(str, words)]
+
+
+def run(*words, **options):
     """Return what became of a command of exercise.py, run from the top directory."""
-    command = [sys.executable, "tests/exercises/exercise.py", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(command(*words), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 def test_there_are_four_exercises_a_part_and_all_four_kinds():
@@ -37,32 +48,48 @@ def test_there_are_four_exercises_a_part_and_all_four_kinds():
         assert not missing, f"part {part} has nothing to {', '.join(sorted(missing))}. {HINT}"
 
 
-@pytest.fixture(scope="module")
-def findings(request):
-    """A function that returns what is wrong with an exercise, as a list; it may be asked about those chosen to run."""
-    if shutil.which("git") is None:
-        pytest.skip("git is missing: install it to have the solutions checked")
-    if hasattr(request.config, "workerinput"):  # pytest-xdist gives this process only some of the tests
-        return lambda name: list(exercise.wrong_with(exercise.Exercise(name)))
-    chosen = [item.callspec.params["name"] for item in request.session.items if "findings" in item.fixturenames]
-    exercises = [exercise.Exercise(name) for name in chosen]
-    return {each.name: complaints for each, complaints, _ in exercise.examine_all(exercises)}.get
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_exercise_is_sound(name, findings):
+@NEEDS_GIT
+@pytest.mark.parametrize("name", [name for name in NAMES if name != GATED])
+def test_an_exercise_is_sound(name):
     """Its starter fails, its solution passes and is as small as the card says, and the card is complete."""
-    if exercise.Exercise(name).part > 2 and importlib.util.find_spec("lupa") is None:
+    each = exercise.Exercise(name)
+    if each.part > 2 and importlib.util.find_spec("lupa") is None:
         pytest.skip("lupa is missing: pip install lupa")
-    complaints = findings(name)
+    complaints = list(exercise.wrong_with(each))
     assert not complaints, "\n".join([f"{name}:", *complaints, HINT])
 
 
+@NEEDS_GIT
+def test_the_gate_lets_a_sound_exercise_pass():
+    """The command says ok, and its exit status is 0; this is one exercise's test that it is sound, too."""
+    result = run("gate", GATED)
+    assert result.returncode == 0, f"{result.stdout}{result.stderr}{HINT}"
+    assert re.fullmatch(rf"ok +{GATED} +[0-9.]+ s", result.stdout.strip()), result.stdout
+
+
+@NEEDS_GIT
+def test_the_gate_stops_an_unsound_exercise(tmp_path, monkeypatch, capsys):
+    """A card without its hint, a starter that has the answers already, and a solution that does not apply to it."""
+    unsound = tmp_path / GATED
+    shutil.copytree(exercise.HERE / GATED, unsound)
+    card = (unsound / "card.md").read_text()
+    card = card.replace("<summary>Hint</summary>", "").replace("(a) A client", "(a) Your client")
+    (unsound / "card.md").write_text(card)
+    (unsound / "starter" / "answers.py").write_text('a = 4096\nb = 100\nc = "reset"\n')
+    monkeypatch.setattr(exercise, "HERE", tmp_path)
+    assert not exercise.gate([GATED])
+    shown = capsys.readouterr().out
+    for words in (f"WRONG {GATED}", "no folded hint", "task (a) reads 'Your client", "nothing to do", "does not apply"):
+        assert words in shown, f"{words!r} is missing in:\n{shown}"
+
+
 def test_the_list_names_every_exercise():
-    """One line for each, with its part, its kind, its length, and what it teaches."""
+    """One line for each, with its part, its kind, its length, and what it teaches; the last is the museum's."""
     listing = run("list")
     assert listing.returncode == 0, listing.stderr
-    lines = {line.split()[2]: line for line in listing.stdout.splitlines()[1:]}
+    *shown, museum = listing.stdout.splitlines()[1:]
+    assert museum.endswith("tests/exercises/museum/README.md"), f"where is the museum? Not in: {museum}"
+    lines = {line.split()[2]: line for line in shown}
     assert list(lines) == NAMES
     for each in map(exercise.Exercise, NAMES):
         for words in (str(each.part), each.kind, str(each.size), each.one_line("Teaches")):
@@ -86,23 +113,31 @@ def test_the_teachers_page_names_exercises_that_exist():
     assert not unknown, f"tests/exercises/README.md names {sorted(unknown)}. Hint: was an exercise renamed?"
 
 
-def test_a_student_starts_fails_and_succeeds(tmp_path):
-    """The way of a student: start, a check that says what is missing, the work, a check that says what is next."""
+def test_a_student_starts_and_is_told_what_is_missing(tmp_path):
+    """The way of a student: start, then a check that says of each task what was seen, and what is next."""
     directory = tmp_path / "mine"
-    started = run("start", "part1_big_request", directory)
+    started = run("start", GATED, directory)
     assert started.returncode == 0, started.stderr
-    assert f"check part1_big_request {directory}" in started.stdout, f"no next step in: {started.stdout}"
+    assert f"check {GATED} {directory}" in started.stdout, f"no next step in: {started.stdout}"
 
-    first = run("check", "part1_big_request", directory)
-    assert first.returncode == 1, first.stdout
+    checked = run("check", GATED, directory)
+    assert checked.returncode == 1, checked.stdout
     for words in ("(a) not yet: ", "came back: ", "hint: ", "Next: task (a)"):
-        assert words in first.stdout, f"{words!r} is missing in:\n{first.stdout}"
+        assert words in checked.stdout, f"{words!r} is missing in:\n{checked.stdout}"
 
-    (directory / "answers.py").write_text('a = 4096\nb = 100\nc = "reset"\n')
-    second = run("check", "part1_big_request", directory)
-    assert second.returncode == 0, second.stdout
+
+@NEEDS_GIT
+def test_a_solved_exercise_passes_the_check_that_its_start_names(tmp_path):
+    """start --solved, with a blank in the directory's name: its last line can be pasted, and all is done."""
+    started = run("start", GATED, tmp_path / "my solution", "--solved")
+    assert started.returncode == 0, started.stderr
+    python, program, *words = shlex.split(started.stdout.splitlines()[-1].removeprefix("Next: "))
+    assert (python, program) == ("python", "tests/exercises/exercise.py"), started.stdout
+
+    checked = run(*words)
+    assert checked.returncode == 0, f"{started.stdout}{checked.stdout}{checked.stderr}"
     for words in ("(a) ok: ", "sent: ", "came back: ", "All done.", "Next: "):
-        assert words in second.stdout, f"{words!r} is missing in:\n{second.stdout}"
+        assert words in checked.stdout, f"{words!r} is missing in:\n{checked.stdout}"
 
 
 def test_a_broken_program_is_a_task_not_done(tmp_path):
@@ -113,6 +148,42 @@ def test_a_broken_program_is_a_task_not_done(tmp_path):
     assert "SyntaxError" in checked.stdout and "(d) not yet: " in checked.stdout, checked.stdout
 
 
+def test_the_report_card_can_be_pasted(tmp_path):
+    """Whatever blanks a path has: the last word, once the shell has split the line, is for --proxy to split again."""
+    fix = exercise.Exercise("part1_request_head")
+    line = exercise.what_is_next(fix, tmp_path / "my work", []).splitlines()[1]
+    words = any_command(shlex.split(line)[-1]).words
+    assert words[1] == str(tmp_path / "my work" / "rsp.py"), f"pytest would start {words} for: {line}"
+
+
+def processes_of(directory):
+    """Return the command lines of programs that run the rsp.py of a directory, or are told to."""
+    lines = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            lines.append(path.read_text().replace("\0", " "))
+    return [line for line in lines if f"{directory}/rsp.py" in line]
+
+
+@pytest.mark.parametrize(
+    "name, count", [("part1_threads", 1), ("part2_selectors", 2)], ids=["a proxy", "pytest and its proxy"]
+)
+def test_an_interrupted_check_leaves_nothing_running(name, count, tmp_path):
+    """Ctrl-C costs one line and ends the proxies, those too that a pytest has started for a task."""
+    assert run("start", name, tmp_path).returncode == 0
+    checking = subprocess.Popen(
+        command("check", name, tmp_path), cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background may ignore it
+    )  # fmt: skip
+    with checking:
+        wait_until(lambda: len(processes_of(tmp_path)) == count, "the check has started a proxy", PATIENCE)
+        checking.send_signal(signal.SIGINT)
+        _, errors = checking.communicate(timeout=PATIENCE)
+    wait_until(lambda: not processes_of(tmp_path), f"these have ended: {processes_of(tmp_path)}")
+    assert checking.returncode == 130, f"exit status {checking.returncode}, saying: {errors}"
+    assert re.fullmatch(r"Interrupted.*\n", errors), f"not one line: {errors}"
+
+
 @pytest.mark.parametrize(
     "words, expected",
     [
@@ -121,8 +192,11 @@ def test_a_broken_program_is_a_task_not_done(tmp_path):
         (["gate", "part9_nothing"], "There is no exercise part9_nothing. See: .* list"),
         (["check", "part1_threads", "{}/nowhere"], ".*nowhere has no rsp.py. Make the directory: .* start part1_.*"),
         (["start", "part1_threads", "{}"], ".* is there already, and not empty. Name a new directory."),
+        (["check", "part1_threads", "{}/a b"], ".* start part1_threads '.*/a b'"),
+        (["museum", "busy", "{}/none.py"], "There is no file .*none.py. Name yours: .* museum busy my_test.py"),
+        (["museum", "lazy", "{}/something.txt"], "There is no bug lazy. Choose one: accept_forgotten, .*"),
     ],
-    ids=["check", "start", "gate", "nothing there", "not empty"],
+    ids=["check", "start", "gate", "nothing there", "not empty", "blank", "no test file", "no bug"],
 )
 def test_a_mistake_is_one_clear_line(words, expected, tmp_path):
     """It names what is wrong and what to do, and the exit status is 1."""
@@ -130,3 +204,17 @@ def test_a_mistake_is_one_clear_line(words, expected, tmp_path):
     result = run(*[word.format(tmp_path) for word in words])
     assert result.returncode == 1, result.stdout
     assert re.fullmatch(expected, result.stderr.strip()), f"{result.stderr!r} is not {expected!r}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["start", GATED, "{}/new", "--solved"], ["gate", GATED], ["museum", "busy", "{}/mine.py"]],
+    ids=["start", "gate", "museum"],
+)
+def test_a_missing_git_is_one_clear_line(words, tmp_path):
+    """It says what to install, and nothing is begun."""
+    (tmp_path / "mine.py").write_text("")
+    result = run(*[word.format(tmp_path) for word in words], env={"PATH": str(tmp_path)})
+    assert result.returncode == 1 and not result.stdout, result.stdout
+    assert re.fullmatch("git is missing, .* Install it: .*git", result.stderr.strip()), result.stderr
+    assert not (tmp_path / "new").exists(), "there is a directory without its solution, that a second try stumbles over"

@@ -12,10 +12,12 @@ laid over a copy of the part, solution.patch leads from there to a solution.
 import argparse
 import ast
 import concurrent.futures
+import contextlib
 import importlib.util
 import os
 import pathlib
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -34,7 +36,7 @@ sys.path.insert(0, str(TESTS))  # so that a check can say: from peers import Cli
 
 try:
     from behaviours import PARTS
-    from harness import ARGUMENTS, Command, Proxy, part_command
+    from harness import ARGUMENTS, START_PATIENCE, Command, Proxy, part_command
 except ImportError as missing:
     sys.exit(f"{missing.name} is missing. Install what the tests need: pip install -r requirements.txt")
 
@@ -43,6 +45,8 @@ FIELDS = ["Objective", "Kind", "File", "Task", "You will see", "Check", "Size", 
 LETTERS = "abcdefgh"  # a task's name
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
 SUITE_PATIENCE = 120  # seconds that a selection of the shared suite may run
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended: 128, and the signal's number
+SKIPPED = "skipped: "  # how the reason begins when a test was not run to its end
 COMMAND = "python tests/exercises/exercise.py"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "README.md")  # of a part, when a student's copy is made
 
@@ -160,6 +164,23 @@ class Work:
         assert value is not None, f"no answer yet. Hint: think, then write {name} = … into answers.py, then check again"
         return value
 
+    def compare(self, answer, really, hint):
+        """Raise AssertionError, with a hint, when an answer is not what really happened."""
+        assert answer == really, f"you said {answer!r}. Hint: {hint}"
+
+    def run_on_config(self, text):
+        """Run the student's rsp.py to its end, on a config of which it has to complain; return the finished process."""
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as config:
+            config.write(text)
+            config.flush()
+            words = [*self.command().program, config.name]
+            try:
+                run = subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"it runs for {START_PATIENCE} s, and does not complain. Hint: sys.exit") from None
+        self.came_back(run.stderr)
+        return run
+
     def start_attack(self, port, *arguments):
         """Return the student's attack.py, started with a port, as an Attack; it is ended after the task."""
         self.running.append(Attack(self.directory / "attack.py", port, *arguments))
@@ -190,21 +211,13 @@ class Work:
     def run_suite(self, selection, command=None):
         """Run the tests of the shared suite that `pytest -k selection` chooses; raise AssertionError when one fails."""
         self.notes.setdefault("sent", f'what the shared suite sends: pytest tests --proxy … -k "{selection}"')
-        with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
-            report = pathlib.Path(directory, "report.xml")
-            proxy = shlex.join((command or self.command()).words)
-            words = [sys.executable, "-m", "pytest", "-q", "-x", "--proxy", proxy, "-k", selection]
-            words += [f"--junitxml={report}", str(TESTS / "test_behaviours.py")]
-            run = subprocess.run(words, cwd=TESTS, capture_output=True, text=True, timeout=SUITE_PATIENCE)
-            assert report.exists(), f"pytest did not run: {run.stdout}{run.stderr}"
-            cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
-        assert cases, f"-k {selection!r} chooses no test"
-        bad = [(case, what) for case in cases for what in case if what.tag in ("failure", "error")]
-        passed = [sentence(case.get("name")) for case in cases[: len(cases) - len(bad)]]
-        if bad:
-            reason = bad[0][1].get("message").removeprefix("AssertionError: ").partition("\nassert ")[0]
-            raise AssertionError(f'not so: "{sentence(bad[0][0].get("name"))}". {reason}')
-        self.came_back(f"{len(passed)} tests passed: {passed[0]}{', …' if passed[1:] else ''}")
+        tests = outcomes(command or self.command(), "-x", "-k", selection, TESTS / "test_behaviours.py")
+        assert tests, f"-k {selection!r} chooses no test"
+        for name, what in tests:
+            if what is not None:
+                reason = what.removeprefix("AssertionError: ").partition("\nassert ")[0]
+                raise AssertionError(f'not so: "{sentence(name)}". {reason}')
+        self.came_back(f"{len(tests)} tests passed: {sentence(tests[0][0])}{', …' if tests[1:] else ''}")
 
     def end(self):
         """End what is still running, and forget the notes."""
@@ -249,6 +262,50 @@ class Attack:
         self.process.stdout.close()
 
 
+def run_pytest(words):
+    """Run pytest with these words, and return what it printed."""
+    # Plugins that happen to be installed are of no use here, and looking for them takes a second.
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    words = [sys.executable, "-m", "pytest", "-q", *map(str, words)]
+    try:
+        run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=SUITE_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"pytest still runs after {SUITE_PATIENCE} s. Hint: which call waits for ever?") from None
+    return run.stdout + run.stderr
+
+
+def outcomes(command, *words):
+    """Run pytest with these words on a proxy; return a list of each test's name, and None or why it has not passed.
+
+    A skipped test has not passed. The parameters of a test stand in brackets after its name.
+    """
+    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
+        report = pathlib.Path(directory, "report.xml")
+        proxy = shlex.join(command.words)
+        output = run_pytest(["-c", TESTS / "pytest.ini", "--proxy", proxy, f"--junitxml={report}", *words])
+        if not report.exists():
+            raise LookupError(f"pytest did not run: {output}")
+        cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
+    return [(name_of(case), why_not_passed(case)) for case in cases]
+
+
+def name_of(case):
+    """Return the name of a test in pytest's report, without the parameter that says it is run on --proxy."""
+    return re.sub(r"\[yours-?", "[", case.get("name")).removesuffix("[]") or "the file"
+
+
+def why_not_passed(case):
+    """Return what pytest's report says of a test that has not passed, or None."""
+    for child in case:
+        if child.get("message") == "collection failure":  # a mistake in the file, say; the text tells which
+            return child.text.strip().splitlines()[-1].removeprefix("E").strip()
+        if child.tag in ("failure", "error"):
+            return child.get("message")
+        if child.tag == "skipped":
+            return SKIPPED + child.get("message")
+    return None
+
+
 def sentence(name):
     """Return a test's name as a sentence."""
     return name.partition("[")[0].removeprefix("test_").replace("_", " ")
@@ -263,8 +320,9 @@ def run_task(task, work):
         complaint = str(error) or "an assertion failed"
     except Exception as error:  # an answer of the wrong type, say: no reason for a traceback
         complaint = f"{type(error).__name__}: {error}"
-    notes = dict(work.notes)
-    work.end()
+    finally:  # even when it is interrupted
+        notes = work.notes
+        work.end()
     return complaint, notes
 
 
@@ -299,7 +357,7 @@ def markdown_table():
 
 
 def list_exercises(markdown):
-    """Print every exercise, one a line."""
+    """Print every exercise, one a line, and where the museum is."""
     if markdown:
         print(markdown_table())
         return
@@ -307,25 +365,36 @@ def list_exercises(markdown):
     for exercise in map(Exercise, names()):
         columns = f"{exercise.part:<5}{exercise.kind:<9}{exercise.name:<28}{exercise.size:>5}"
         print(f"{columns}  {exercise.one_line('Teaches')}")
+    print(f"And when you are through: the bug museum, {os.path.relpath(MUSEUM / 'README.md')}")
 
 
-def start(name, directory):
-    """Make a student's directory for an exercise."""
+def start(name, directory, solved):
+    """Make a student's directory for an exercise, with the solution in place if it is to be `solved`."""
     exercise = Exercise(name)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise FileExistsError(f"{directory} is there already, and not empty. Name a new directory.")
+    if solved:
+        need_git()  # before anything is there
     exercise.start(directory)
+    if solved:
+        put_solution(exercise, directory)
     card = os.path.relpath(exercise.directory / "card.md")
     print(f"{exercise.title}: your copy of part {exercise.part} is in {directory}")
-    print(f"Read {card}, then change: {exercise.one_line('File').replace('`', '')}")
-    print(f"Next: {COMMAND} check {name} {directory}")
+    print(f"Read {card}, then {'see' if solved else 'change'}: {exercise.one_line('File').replace('`', '')}")
+    print(f"Next: {command_for('check', name, directory)}")
+
+
+def command_for(*words):
+    """Return a command of this program as it can be pasted, whatever blanks a path has."""
+    return f"{COMMAND} {shlex.join(map(str, words))}"
 
 
 def check(name, directory):
     """Run the tasks of an exercise on a student's directory; return whether all are done."""
     exercise = Exercise(name)
     if not (directory / "rsp.py").exists():
-        raise FileNotFoundError(f"{directory} has no rsp.py. Make the directory: {COMMAND} start {name} {directory}")
+        command = command_for("start", name, directory)
+        raise FileNotFoundError(f"{directory} has no rsp.py. Make the directory: {command}")
     print(f"{exercise.title}\n")
     work = Work(directory, exercise.part)
     open_tasks = []
@@ -345,7 +414,8 @@ def what_is_next(exercise, directory, open_tasks):
     later = names()[names().index(exercise.name) + 1 :]
     following = f"Next: {COMMAND} start {later[0]} DIR" if later else "That was the last exercise."
     if exercise.kind in ("fix", "extend"):
-        following = f"The report card: pytest tests --proxy {directory}/rsp.py\n{following}"
+        program = shlex.quote(f"{directory}/rsp.py")  # for pytest, which splits it once more than the shell does
+        following = f"The report card: pytest tests --proxy {shlex.quote(program)}\n{following}"
     return f"All done. {exercise.one_line('Teaches')}\n{following}"
 
 
@@ -384,8 +454,15 @@ def differing_tasks(exercise, tasks):
             yield f"card.md: the transcript has task ({letter}) as {text!r}, check.py as {in_check.get(letter)!r}"
 
 
+def need_git():
+    """Raise LookupError when there is no git to apply a patch with."""
+    if shutil.which("git") is None:
+        raise LookupError("git is missing, which puts a patch in place. Install it: sudo apt install git")
+
+
 def apply_patch(patch, directory):
     """Change the files in a directory by a patch; return git's complaint, or ""."""
+    need_git()
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(pathlib.Path(directory).resolve().parent)}
     words = ["git", "apply", "--whitespace=nowarn", str(patch)]
     run = subprocess.run(words, cwd=directory, env=environment, capture_output=True, text=True, timeout=30)
@@ -395,13 +472,15 @@ def apply_patch(patch, directory):
 def put_solution(exercise, directory):
     """Turn a starter into the solution; a patch that does not apply is a LookupError."""
     if complaint := apply_patch(exercise.directory / "solution.patch", directory):
-        raise LookupError(f"{exercise.name}: solution.patch does not apply: {complaint}")
+        raise LookupError(f"solution.patch does not apply: {complaint}. Make it again with: git diff --no-index")
 
 
 def wrong_with_solution(exercise, directory):
     """Yield what is wrong with a solution: it does not apply, has another size than the card says, or fails."""
-    if complaint := apply_patch(exercise.directory / "solution.patch", directory):
-        yield f"solution.patch does not apply: {complaint}. Make it again with: git diff --no-index"
+    try:
+        put_solution(exercise, directory)
+    except LookupError as error:
+        yield str(error)
         return
     lines = (exercise.directory / "solution.patch").read_text().splitlines()
     added = sum(line.startswith("+") and not line.startswith("+++") and line != "+" for line in lines)
@@ -447,6 +526,7 @@ def examine_all(exercises):
 
 def gate(chosen):
     """Check each exercise; return whether all are sound."""
+    need_git()
     sound = True
     for exercise, complaints, seconds in examine_all([Exercise(name) for name in chosen or names()]):
         sound = sound and not complaints
@@ -468,42 +548,32 @@ def put_bug(bug, directory):
     return Command([sys.executable, str(directory / "rsp.py"), "{config}"])
 
 
-def outcomes(command, *words):
-    """Run pytest with these words on a proxy; return a dict from each test's name to None, or to what is wrong."""
-    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
-        report = pathlib.Path(directory, "report.xml")
-        words = ["-c", str(TESTS / "pytest.ini"), "--proxy", shlex.join(command.words), f"--junitxml={report}", *words]
-        # Plugins that happen to be installed are of no use here, and looking for them takes a second.
-        environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        words = [sys.executable, "-m", "pytest", "-q", *map(str, words)]
-        run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=SUITE_PATIENCE)
-        if not report.exists():
-            raise LookupError(f"pytest did not run: {run.stdout}{run.stderr}")
-        cases = list(xml.etree.ElementTree.parse(report).iter("testcase"))
-    bad = {case: child.get("message") for case in cases for child in case if child.tag in ("failure", "error")}
-    return {case.get("name").partition("[")[0]: bad.get(case) for case in cases}
-
-
 def museum(bug, test_file):
     """Run a student's tests on part 4 and on part 4 with a bug; return whether they tell the two apart."""
+    if not test_file.is_file():
+        raise FileNotFoundError(f"There is no file {test_file}. Name yours: {COMMAND} museum {bug} my_test.py")
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         buggy = put_bug(bug, pathlib.Path(directory, "buggy"))
         words = ["-p", "conftest", shutil.copy(test_file, pathlib.Path(directory, "test_student.py"))]
         found = {"sound part 4": outcomes(part_command(4), *words), bug: outcomes(buggy, *words)}
     for name, tests in found.items():
-        failed = {test: what for test, what in tests.items() if what is not None}
-        passed = len(tests) - len(failed)
-        print(f"{name}: {passed} test{'s' * (passed != 1)} passed" + "".join(f", {test} failed" for test in failed))
-        for what in failed.values():
+        bad = [(test, what) for test, what in tests if what is not None]
+        passed = len(tests) - len(bad)
+        words = [f"{name}: {passed} test{'s' * (passed != 1)} passed"]
+        words += [f"{test} {'was skipped' if is_skip(what) else 'failed'}" for test, what in bad]
+        print(", ".join(words))
+        for _, what in bad:
             print(textwrap.indent(textwrap.fill(what, 92), "      "))
-    sound, buggy = found.values()
+    sound, buggy = ([what for _, what in tests] for tests in found.values())
     if not sound:
         print('No test ran. Hint: it needs the mark, pytestmark = pytest.mark.behaviour("hard use")')
-    elif any(what is not None for what in sound.values()):
+    elif any(map(is_skip, sound + buggy)):
+        print("Not yet: a test was skipped. Hint: one that does not run has noticed nothing; take the skip out")
+    elif any(what is not None for what in sound):
         print("Not yet: a test fails on the sound proxy. Hint: what does it wait for, and is it sure to happen?")
-    elif all(what is None for what in buggy.values()):
+    elif all(what is None for what in buggy):
         print("Not yet: the bug is not noticed. Hint: read its story again: what must happen before it shows?")
-    elif not any(is_assertion(what) for what in buggy.values()):
+    elif not any(map(is_assertion, buggy)):
         print("Not yet: the test itself breaks down. Hint: expect what may go wrong, and say it with assert")
     else:
         print("Your test tells them apart.")
@@ -514,6 +584,19 @@ def museum(bug, test_file):
 def is_assertion(what):
     """Tell whether a test has failed by an assertion, and not by some other exception."""
     return what is not None and what.startswith(("AssertionError", "assert "))
+
+
+def is_skip(what):
+    """Tell whether a test has not failed, but was skipped, or was expected to fail."""
+    return what is not None and what.startswith(SKIPPED)
+
+
+def end_all(mark):
+    """End every program that has inherited a mark, whoever started it and in whichever session."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            if mark.encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def main():
@@ -534,13 +617,12 @@ def main():
     command.add_argument("test_file", metavar="TEST_FILE", type=pathlib.Path)
     arguments = parser.parse_args()
     threading.excepthook = lambda _: None  # a test's clients, when they get no answer; the task says so itself
+    os.environ["RSP_STARTED_BY"] = mark = secrets.token_hex(8)  # what is started inherits it, and who that starts
     try:
         if arguments.command == "list":
             list_exercises(arguments.markdown)
         elif arguments.command == "start":
-            start(arguments.name, arguments.directory)
-            if arguments.solved:
-                put_solution(Exercise(arguments.name), arguments.directory)
+            start(arguments.name, arguments.directory, arguments.solved)
         elif arguments.command == "check":
             sys.exit(not check(arguments.name, arguments.directory))
         elif arguments.command == "museum":
@@ -549,6 +631,11 @@ def main():
             sys.exit(not gate(arguments.names))
     except (LookupError, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("Interrupted; what was started has been ended.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    finally:  # Ctrl-C may come when a proxy runs, and nobody has noted it yet; and a pytest may have been ended
+        end_all(mark)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def one_piece(work):
         really = bytes_that_arrive(work.start(backend), backend, [b"x" * 5000])
     work.sent("5,000 bytes in one piece")
     work.came_back(f"the backend got {really:,} of them")
-    assert answer == really, f"you said {answer}. Hint: which number stands at the top of rsp.py?"
+    work.compare(answer, really, "which number stands at the top of rsp.py?")
 
 
 def two_pieces(work):
@@ -31,7 +31,7 @@ def two_pieces(work):
         really = bytes_that_arrive(work.start(backend), backend, [b"x" * 100, b"x" * 200])
     work.sent("100 bytes, and a little later 200 bytes")
     work.came_back(f"the backend got {really:,} bytes")
-    assert answer == really, f"you said {answer}. Hint: how often does part 1 call recv on the client's socket?"
+    work.compare(answer, really, "how often does part 1 call recv on the client's socket?")
 
 
 def how_it_ends(work):
@@ -47,10 +47,8 @@ def how_it_ends(work):
             really = "reset"
     work.sent("5,000 bytes in one piece; the backend answers 10 bytes")
     work.came_back(f"10 bytes, then: {really}")
-    assert answer == really, (
-        f"you said {answer!r}. Hint: when a program closes a socket with unread bytes in it, the kernel tells the "
-        "other end that they got lost"
-    )
+    hint = "when a program closes a socket with unread bytes in it, the kernel tells the other end that they got lost"
+    work.compare(answer, really, hint)
 
 
 TASKS = [one_piece, two_pieces, how_it_ends]

@@ -41,7 +41,7 @@ def connects(work):
         silent.close()
         if second:
             second.close()
-    assert answer == really, f"you said {answer!r}. Hint: who completes a connection, the program or the kernel?"
+    work.compare(answer, really, "who completes a connection, the program or the kernel?")
 
 
 def waits(work):
@@ -59,7 +59,8 @@ def waits(work):
             seconds = time.monotonic() - start
     work.sent(f"client 1: nothing for {SILENCE} s, then the end. Client 2: GET /")
     work.came_back(f"client 2 had its answer after {seconds:.2f} s")
-    assert abs(float(answer) - seconds) < 0.4, f"you said {answer} s. Hint: in which call does the program stand still?"
+    really = answer if abs(float(answer) - seconds) < 0.4 else seconds  # near enough is right
+    work.compare(answer, really, "in which call does the program stand still?")
 
 
 def queue(work):
@@ -73,7 +74,7 @@ def queue(work):
         silent.close()
     work.sent(f"client 1: connect. Then {TRIES} clients: connect, with a time limit")
     work.came_back(f"{len(connected)} of them are connected, the others still knock at the door")
-    assert answer == len(connected), f"you said {answer}. Hint: MAX_LISTEN_BACKLOG, and Linux keeps one more"
+    work.compare(answer, len(connected), "MAX_LISTEN_BACKLOG, and Linux keeps one more")
 
 
 TASKS = [connects, waits, queue]

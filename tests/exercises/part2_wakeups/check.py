@@ -20,9 +20,9 @@ def wake_ups(proxy):
 
 
 def compare(work, answer, really, hint):
-    """Note what was counted; raise AssertionError when it is not the answer."""
+    """Note what was counted, and compare it with the answer."""
     work.came_back(f"{really} wake-up{'s' if really != 1 else ''}")
-    assert answer == really, f"you said {answer}. Hint: {hint}"
+    work.compare(answer, really, hint)
 
 
 def silence(work):

@@ -50,8 +50,8 @@ def in_turn(work):
 def by_address(work):
     """The function gets the client's address, and a plain string or number works as before."""
     with EchoBackend() as backend:
-        config = "function backendPort(address) if address == '127.0.0.1' then return {backend_port} end end"
-        for config in (config, 'backendPort = "{backend_port}"', "backendPort = {backend_port}"):
+        function = "function backendPort(address) if address == '127.0.0.1' then return {backend_port} end end"
+        for config in (function, 'backendPort = "{backend_port}"', "backendPort = {backend_port}"):
             say_hello(start(work, backend, config))
         work.came_back("an echo, with each of the three")
 
@@ -73,7 +73,7 @@ end"""
         say_hello(proxy)
         work.came_back(f"the log: {proxy.errors()}")
         proxy.check_unharmed()
-        assert len(proxy.errors().splitlines()) == 2, "not one line a client. Hint: the first line of a LuaError will do"
+        assert len(proxy.errors().splitlines()) == 2, "not one line a client. Hint: a LuaError's first line will do"
         assert "no backend today" in proxy.errors(), "the config's own words are missing. Hint: str(error)"
 
 

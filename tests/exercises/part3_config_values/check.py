@@ -1,30 +1,20 @@
 """Predict what part 3 makes of the values that a config computes."""
 import re
-import subprocess
-import tempfile
-
-from harness import START_PATIENCE
 
 CONFIG = 'listenPort = "1"\nbackendAddress = "127.0.0.1"\n'  # it never comes to listening
 
 
 def taken_for(work, line):
     """Run the proxy with a config that ends in this line; return what it says that the backend's port is."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as config:
-        config.write(CONFIG + line + "\n")
-        config.flush()
-        words = [*work.command().program, config.name]
-        run = subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
     work.sent(line)
-    work.came_back(run.stderr)
+    run = work.run_on_config(f"{CONFIG}{line}\n")
     return re.search(r"backend 127\.0\.0\.1:(.*?): ", run.stderr)[1]
 
 
 def compare(work, name, line, hint):
     """Compare a student's answer with what the proxy really does."""
     answer = work.answer(name)
-    really = taken_for(work, line)
-    assert str(answer) == really, f"you said {answer!r}. Hint: {hint}"
+    work.compare(str(answer), taken_for(work, line), hint)
 
 
 def division(work):

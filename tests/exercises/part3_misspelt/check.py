@@ -1,22 +1,12 @@
 """Checks what is said of a misspelt setting."""
-import subprocess
-import tempfile
-
-from harness import START_PATIENCE
-
 GOOD = {"listenPort": '"1"', "backendAddress": '"127.0.0.1"', "backendPort": '"none"'}
 
 
 def complaint(work, **settings):
     """Run the proxy with these settings; return the one line that it leaves on stderr."""
     text = "".join(f"{name} = {value}\n" for name, value in settings.items() if value)
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as config:
-        config.write(text)
-        config.flush()
-        words = [*work.command().program, config.name]
-        run = subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
     work.sent(text)
-    work.came_back(run.stderr)
+    run = work.run_on_config(text)
     assert run.returncode == 1, f"exit status {run.returncode}, not 1. Hint: sys.exit with a text"
     assert len(run.stderr.splitlines()) == 1, "not one line. Hint: sys.exit with a text, once"
     return run.stderr

@@ -1,4 +1,5 @@
 """Checks that part 4 gives up a connect that nobody answers."""
+import contextlib
 import time
 
 from peers import Client, EchoBackend, FullBackend, HttpBackend, wait_until, wait_until_still
@@ -7,7 +8,19 @@ SECONDS = 0.5  # that a connect may take
 ENVIRONMENT = {"RSP_CONNECT_SECONDS": str(SECONDS)}
 
 
-def hopeless(work, backend, proxy):
+@contextlib.contextmanager
+def taken_backend(work):
+    """Yield a backend that has one place, a proxy with a limit, and the client that has the place."""
+    with FullBackend() as backend:
+        proxy = work.start(backend, environment=ENVIRONMENT)
+        with proxy.connect() as connected:
+            connected.send(b"hello")
+            connected.receive_exactly(5)
+            yield backend, proxy, connected
+        proxy.check_unharmed()
+
+
+def hopeless(backend, proxy):
     """Be a client for whom the backend does not accept; return after how many seconds it was reset."""
     backend.fill()
     start = time.monotonic()
@@ -20,35 +33,25 @@ def hopeless(work, backend, proxy):
 def is_reset(work):
     """With RSP_CONNECT_SECONDS=0.5 the client of a backend that does not accept is reset after half a second."""
     work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; a request, while nobody accepts at the backend's port")
-    with FullBackend() as backend:
-        proxy = work.start(backend, environment=ENVIRONMENT)
-        with proxy.connect() as connected:  # it takes the one place that there is
-            connected.send(b"hello")
-            connected.receive_exactly(5)
-            seconds = hopeless(work, backend, proxy)
-            work.came_back(f"a reset, after {seconds:.2f} s")
-            in_time = SECONDS - 0.05 < seconds < SECONDS + 1
-            assert in_time, f"not after {SECONDS} s. Hint: timers.enter(CONNECT_SECONDS, …)"
-            connected.send(b"still there?")
-            assert connected.receive_exactly(12) == b"still there?"
-        proxy.check_unharmed()
+    with taken_backend(work) as (backend, proxy, connected):
+        seconds = hopeless(backend, proxy)
+        work.came_back(f"a reset, after {seconds:.2f} s")
+        in_time = SECONDS - 0.05 < seconds < SECONDS + 1
+        assert in_time, f"not after {SECONDS} s. Hint: timers.enter(CONNECT_SECONDS, …)"
+        connected.send(b"still there?")
+        assert connected.receive_exactly(12) == b"still there?"
 
 
 def is_logged(work):
     """The log says so, in one line: Connection timed out. Nothing stays open."""
     work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; three requests, while nobody accepts at the backend's port")
-    with FullBackend() as backend:
-        proxy = work.start(backend, environment=ENVIRONMENT)
-        with proxy.connect() as connected:
-            connected.send(b"hello")
-            connected.receive_exactly(5)
-            before = wait_until_still(proxy.open_files, still=0.2)
-            for _ in range(3):
-                hopeless(work, backend, proxy)
-            wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
+    with taken_backend(work) as (backend, proxy, _):
+        before = wait_until_still(proxy.open_files, still=0.2)
+        for _ in range(3):
+            hopeless(backend, proxy)
+        wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
         lines = [line for line in proxy.errors().splitlines() if "connect" in line]
         work.came_back(proxy.errors())
-        proxy.check_unharmed()
     assert len(lines) == 3, f"{len(lines)} such lines for three clients. Hint: connect_to_backend has a line already"
     for line in lines:
         assert "Connection timed out" in line, f"not in this one: {line}. Hint: errno.ETIMEDOUT"

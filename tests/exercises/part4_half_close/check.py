@@ -51,7 +51,7 @@ def order(work):
     first = backend.times[really[0]]
     work.sent("a request, and the end of it")
     work.came_back(", ".join(f"{letter} after {backend.times[letter] - first:.2f} s" for letter in really))
-    assert str(answer).upper() == really, f"you said {answer!r}. Hint: does the end of the request wait for anything?"
+    work.compare(str(answer).upper(), really, "does the end of the request wait for anything?")
 
 
 def sockets(work):
@@ -68,7 +68,7 @@ def sockets(work):
             really = thinking - wait_until_still(proxy.open_files, still=0.2)
     work.sent("a request, and the end of it")
     work.came_back(f"{really} descriptors fewer when the pair was closed")
-    assert answer == really, f"you said {answer}. Hint: who closes a socket here, and when?"
+    work.compare(answer, really, "who closes a socket here, and when?")
 
 
 def reset(work):
@@ -82,7 +82,7 @@ def reset(work):
             really = "reset"
     work.sent("a request, and the end of it; then the backend resets")
     work.came_back(f"the client saw: {really}")
-    assert answer == really, f"you said {answer!r}. Hint: what would a clean end make of an answer that broke off?"
+    work.compare(answer, really, "what would a clean end make of an answer that broke off?")
 
 
 TASKS = [order, sockets, reset]

@@ -1,19 +1,10 @@
 """Checks that silent clients keep an honest one from part 4."""
 import contextlib
 
-from peers import Backend, Client, HttpBackend, wait_until
+from peers import Client, HttpBackend, SilentBackend, wait_until
 
 DESCRIPTORS = 60  # that the proxy may have
 PAUSE = 1  # seconds without an answer that count as none
-
-
-class CountingBackend(Backend):
-    """Says nothing, and counts what it gets."""
-
-    def serve(self, connection):
-        """Read until the end of file."""
-        while self.receive(connection):
-            pass
 
 
 @contextlib.contextmanager
@@ -48,7 +39,7 @@ def no_answer(work):
 def cheap(work):
     """The attack sends nothing, and makes at most 40 connections."""
     work.sent("python attack.py PORT")
-    with CountingBackend() as backend, attacked(work, backend) as (_, attack):
+    with SilentBackend() as backend, attacked(work, backend) as (_, attack):
         attack.wait()
         work.came_back(f"{len(backend.connections)} connections, {backend.received} bytes")
         assert not backend.received, "it has sent something. Hint: connecting is enough"

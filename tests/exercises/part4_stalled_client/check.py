@@ -30,7 +30,7 @@ def compare_memory(work, name, clients, choices, hint):
     with stalled_clients(work, clients) as (_, _, growth):
         work.came_back(f"{growth:.1f} MB more than before")
     nearest = min(choices, key=lambda choice: abs(choice - growth))
-    assert answer == nearest, f"you said {answer}. Hint: {hint}"
+    work.compare(answer, nearest, hint)
 
 
 def one(work):
@@ -52,7 +52,7 @@ def processor(work):
         percent = 100 * (proxy.cpu_seconds() - before)
     work.came_back(f"{percent:.0f} % of a processor, for a second")
     nearest = min((0, 10, 100), key=lambda choice: abs(choice - percent))
-    assert answer == nearest, f"you said {answer}. Hint: which event would wake it up?"
+    work.compare(answer, nearest, "which event would wake it up?")
 
 
 def goes_on(work):
@@ -62,7 +62,7 @@ def goes_on(work):
         clients[0].receive_pattern(COUNT)
         clients[0].expect_end()
         work.came_back(f"{clients[0].received:,} bytes, and the end")
-    assert answer == "yes", f"you said {answer!r}. Hint: who has the bytes in the meantime?"
+    work.compare(answer, "yes", "who has the bytes in the meantime?")
 
 
 TASKS = [one, ten, processor, goes_on]
