@@ -5,15 +5,18 @@ this file again, run as a program of its own:
 
     python lab.py RECORDING path/to/rsp.py ARGUMENTS...
 
-It puts its own classes in the place of socket.socket and select.epoll, then runs rsp.py, which notices nothing. Each
+It puts its own classes in the place of Python's sockets and select.epoll, then runs rsp.py, which notices nothing. Each
 wake-up and each call on a socket becomes one line of JSON in the file RECORDING.
 """
 import errno
 import json
+import os
 import pathlib
 import runpy
 import select
+import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -80,10 +83,12 @@ class RecordedSocket(RealSocket):
     `who` is "server", "client" or "backend"; client 1 and backend 1 are the two ends of the first connection.
     """
 
-    def __init__(self, *arguments, **options):
-        """Make a socket that is nobody's yet."""
-        super().__init__(*arguments, **options)
+    def __init__(self, *arguments, fileno=None, **options):
+        """Make a socket that is nobody's yet, or, for a descriptor that was accepted, the latest client's."""
+        super().__init__(*arguments, fileno=fileno, **options)
         self.who = self.number = None
+        if fileno is not None:
+            self.who, self.number = "client", recorder.clients
         recorder.sockets[self.fileno()] = self
 
     def listen(self, *arguments):
@@ -91,12 +96,11 @@ class RecordedSocket(RealSocket):
         self.who = "server"
         return super().listen(*arguments)
 
-    def accept(self):
-        """Who has been accepted is a client, the next one."""
-        client, address = recorder.call(self, "accept", super().accept)
+    def _accept(self):
+        """Who has been accepted is a client, the next one. Every accept, of the library's or a part's, calls this."""
+        accepted = recorder.call(self, "accept", super()._accept)
         recorder.clients += 1
-        client.who, client.number = "client", recorder.clients
-        return client, address
+        return accepted
 
     def connect(self, address):
         """Who is connected to is the backend, for the client that came last."""
@@ -180,7 +184,7 @@ def run_recorded(recording, program, *arguments):
     """Run a program in this process as if it had been started by itself, and record it."""
     global recorder
     recorder = Recorder(recording)
-    socket.socket = RecordedSocket
+    socket.socket = socket.SocketType = RecordedSocket  # with the wrapper that Python puts around sockets, or without
     select.epoll = RecordedEpoll
     sys.argv = [program, *arguments]
     sys.path[0] = str(pathlib.Path(program).parent)
@@ -196,10 +200,12 @@ if __name__ == "__main__":
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 import matplotlib.pyplot as plt
-from harness import Command, Proxy, part_command
+import numpy as np
+from harness import START_PATIENCE, Command, Proxy, is_listening, part_command, tcp_sockets
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from peers import LONG_PATIENCE, Backend, Client
+from peers import LONG_PATIENCE, Backend, Client, free_port, wait_until
 
 
 def start_part(part, backend, **options):
@@ -240,11 +246,6 @@ class RecordedProxy(Proxy):
         super().stop()
 
 
-def record_part(part, backend, **options):
-    """Return one of the parts as a running RecordedProxy in front of a backend; to be used in a with-block."""
-    return RecordedProxy(part, backend, **options)
-
-
 @dataclass
 class Wakeup:
     """One event that the loop was woken up for."""
@@ -270,13 +271,11 @@ def wakeups(recording):
 
 
 def unread_bytes(port, client):
-    """Return how many bytes from a Client lie unread at the port it is connected to; proc(5), /proc/net/tcp."""
+    """Return how many bytes from a Client lie unread at the port it is connected to."""
     client_port = client.socket.getsockname()[1]
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in pathlib.Path(table).read_text().splitlines()[1:]:
-            _, local, remote, _, queues, *_ = line.split()
-            if [int(address.rpartition(":")[2], 16) for address in (local, remote)] == [port, client_port]:
-                return int(queues.split(":")[1], 16)
+    for local, remote, _, unread in tcp_sockets():
+        if (local, remote) == (port, client_port):
+            return unread
     raise AssertionError(f"port {port} has no connection from port {client_port}")
 
 
@@ -437,16 +436,6 @@ def draw_wakeups(found, title):
 
 
 # --- the write buffer ---
-
-import os
-import shutil
-import subprocess
-
-import numpy as np
-from harness import START_PATIENCE, is_listening
-from matplotlib.colors import LinearSegmentedColormap
-from peers import free_port, wait_until
-
 
 class SteadyBackend(Backend):
     """Takes one read of request, then sends an answer at a steady speed, and closes."""

@@ -1,11 +1,22 @@
-"""Runs every behaviour against every part, or against the program that --proxy names, which gets a report card."""
+"""Runs every behaviour against every part, or against the program that --proxy names, which gets a report card.
+
+With workers (pytest -n 2) each collects and runs by itself. What they have to know of each other goes through a
+directory; what the report card needs travels with the tests' reports to the process that prints it.
+"""
 import collections
+import os
+import pathlib
+import resource
+import tempfile
+import time
 
 import pytest
 from behaviours import BEHAVIOURS, BY_NAME, PARTS, verdict
 from harness import Proxy, any_command, part_command
 
 YOURS = "yours"  # in place of a part's number: the program that --proxy names
+DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
+BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another one runs
 
 
 def pytest_addoption(parser):
@@ -19,15 +30,32 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Keep each row's outcomes for the report card."""
-    config.outcomes = collections.defaultdict(list)  # row's name -> "passed", "failed" or "skipped"
-    config.without_base = set()  # parts (or YOURS) that don't even serve one request
+    """Prepare the machine, the program that --proxy names, and the report card."""
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "*"  # everything is on this machine: no proxy but ours
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     config.proxy_command = None
-    if text := config.getoption("--proxy"):
+    text = config.getoption("--proxy")
+    if text is not None:
         try:
             config.proxy_command = any_command(text)
-        except OSError as error:
-            raise pytest.UsageError(f"--proxy: can't run {text}: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            raise pytest.UsageError(f"--proxy: can't run {text!r}: {getattr(error, 'strerror', error)}") from None
+    if hasattr(config, "workerinput"):
+        config.base_directory = config.workerinput["base_directory"]
+    else:
+        directory = tempfile.TemporaryDirectory(prefix="rsp-")
+        config.base_directory = directory.name  # part (or YOURS) -> a file: "passed" or "failed"
+        config.add_cleanup(directory.cleanup)
+        config.pluginmanager.register(ReportCard(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell a worker of pytest-xdist where the outcomes of base tests are kept."""
+    node.workerinput["base_directory"] = node.config.base_directory
 
 
 def row_of(definition):
@@ -63,21 +91,40 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if row_of(item) is not None]
 
 
+def pytest_collection_finish(session):
+    """See whether any base test is left after -k and the like: without one there is nothing to wait for."""
+    session.config.has_base = any(item.get_closest_marker("base") for item in session.items)
+
+
+def base_outcome(config, part):
+    """Return the file that tells how the base test of a part went."""
+    return pathlib.Path(config.base_directory, str(part))
+
+
 def pytest_runtest_setup(item):
     """Skip what depends on a base test that has failed."""
-    if row_of(item) and item.callspec.params["part"] in item.config.without_base:
+    if row_of(item) is None or item.get_closest_marker("base"):
+        return
+    outcome = base_outcome(item.config, item.callspec.params["part"])
+    if item.config.proxy_command and item.config.has_base:  # another worker may be at it
+        deadline = time.monotonic() + BASE_PATIENCE
+        while not outcome.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    if outcome.exists() and outcome.read_text() == "failed":
         pytest.skip("the proxy does not pass on a single request yet: begin with that one")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Note each outcome for the report card."""
+    """Write the test's row into its report, for the report card, and keep the outcome of a base test."""
     report = yield
-    row = row_of(item)
-    if row and (report.when == "call" or report.outcome != "passed"):
-        item.config.outcomes[row.name].append(report.outcome)
-        if report.outcome == "failed" and item.get_closest_marker("base"):
-            item.config.without_base.add(item.callspec.params["part"])
+    if row := row_of(item):
+        report.user_properties.append(("behaviour", row.name))
+    if item.get_closest_marker("base") and (report.when == "call" or report.outcome != "passed"):
+        outcome = base_outcome(item.config, item.callspec.params["part"])
+        new = outcome.with_suffix(".new")
+        new.write_text(report.outcome)
+        new.rename(outcome)  # so that nobody reads half of it
     return report
 
 
@@ -101,18 +148,32 @@ def start_proxy(command):
         proxy.stop()
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    """Print the report card."""
-    if not config.proxy_command or not config.outcomes:
-        return
-    write = terminalreporter.write_line
-    terminalreporter.section("report card")
-    reached = {name for name, outcomes in config.outcomes.items() if set(outcomes) == {"passed"}}
-    for row in BEHAVIOURS:
-        outcomes = config.outcomes.get(row.name, [])
-        passed = outcomes.count("passed")
-        word = "yes" if row.name in reached else "no " if outcomes else "–  "
-        count = f"  ({passed} of {len(outcomes)})" if outcomes and row.name not in reached else ""
-        write(f"{word}  {row.text}{count}")
-    write("")
-    write(verdict(reached, set(config.outcomes)))
+class ReportCard:
+    """Collects each row's outcomes, those of all the workers, and prints them after the last test."""
+
+    def __init__(self, config):
+        """Begin with nothing."""
+        self.config = config
+        self.outcomes = collections.defaultdict(list)  # row's name -> "passed", "failed" or "skipped"
+
+    def pytest_runtest_logreport(self, report):
+        """Note a test's outcome."""
+        row = dict(report.user_properties).get("behaviour")
+        if row and (report.when == "call" or report.outcome != "passed"):
+            self.outcomes[row].append(report.outcome)
+
+    def pytest_terminal_summary(self, terminalreporter):
+        """Print the report card."""
+        if not self.config.proxy_command or not self.outcomes:
+            return
+        write = terminalreporter.write_line
+        terminalreporter.section("report card")
+        reached = {name for name, outcomes in self.outcomes.items() if set(outcomes) == {"passed"}}
+        for row in BEHAVIOURS:
+            outcomes = self.outcomes.get(row.name, [])
+            passed = outcomes.count("passed")
+            word = "yes" if row.name in reached else "no " if outcomes else "–  "
+            count = f"  ({passed} of {len(outcomes)})" if outcomes and row.name not in reached else ""
+            write(f"{word}  {row.text}{count}")
+        write("")
+        write(verdict(reached, set(self.outcomes)))

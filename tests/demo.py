@@ -148,8 +148,10 @@ def picture():
 
 def read_backend(config_path):
     """Return the backend's address and port from the config, or None when the proxy will complain about it."""
-    from lupa import LuaError, LuaRuntime  # its own default Lua is good enough to read two settings
-
+    try:
+        from lupa import LuaError, LuaRuntime  # its own default Lua is good enough to read two settings
+    except ImportError:
+        return None
     lua = LuaRuntime(register_eval=False, register_builtins=False)
     try:
         lua.execute(pathlib.Path(config_path).read_bytes())

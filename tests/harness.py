@@ -2,8 +2,10 @@
 
 Which program, and how it takes its port and its backend, is a Command; a Proxy is one run of it.
 """
+import contextlib
 import os
 import pathlib
+import re
 import resource
 import shlex
 import signal
@@ -25,9 +27,10 @@ CONFIG = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\nbackendPort 
 class Command:
     """How to start a proxy: a list of words, with {port}, {backend_host}, {backend_port} or {config} among them."""
 
-    def __init__(self, words):
-        """Take the words as they are."""
+    def __init__(self, words, config=CONFIG):
+        """Take the words as they are; `config` is the config file's text, with the same words in braces."""
         self.words = words
+        self.config = config
 
     @property
     def takes_config(self):
@@ -43,8 +46,15 @@ class Command:
         """Return the words for one run; writes the config file, if there is one, into the directory."""
         config = pathlib.Path(directory, "config.lua")
         settings = {"port": port, "backend_host": backend_host, "backend_port": backend_port}
-        config.write_text(CONFIG.format(**settings))
-        return [word.format(config=config, **settings) for word in self.words]
+        config.write_text(fill(self.config, settings))
+        return [fill(word, settings | {"config": config}) for word in self.words]
+
+
+def fill(text, settings):
+    """Return a text with each {name} of the settings replaced; other braces stay, since Lua has its own."""
+    for name, value in settings.items():
+        text = text.replace(f"{{{name}}}", str(value))
+    return text
 
 
 ARGUMENTS = ["{port}", "{backend_host}", "{backend_port}"]
@@ -60,32 +70,80 @@ def any_command(text):
     """Return the Command for what --proxy was given: a whole command with placeholders, or just a program.
 
     A program that says "config" when it is started without arguments is taken to want a config file, any other the
-    port, the backend's address and its port.
+    port, the backend's address and its port. Raises ValueError or OSError, with the reason, for what is no command.
     """
     words = shlex.split(text)
-    if any("{" in word for word in words):
+    if not words:
+        raise ValueError("it names no program")
+    placeholders = re.findall(r"\{\w*\}", text)
+    if unknown := [name for name in placeholders if name not in (*ARGUMENTS, "{config}")]:
+        raise ValueError(f"there is no {unknown[0]}; what can be filled in: {', '.join(ARGUMENTS)}, {{config}}")
+    if placeholders:
         return Command(words)
     if words[0].endswith(".py"):
         words = [sys.executable, os.path.abspath(words[0]), *words[1:]]
     elif os.path.exists(words[0]):
         words[0] = os.path.abspath(words[0])
     try:
-        usage = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_PATIENCE)
+        usage = run_briefly(words)
         wants_config = "config" in (usage.stdout + usage.stderr).lower()
-    except subprocess.TimeoutExpired:  # it does something, with no arguments at all
+    except AssertionError:  # it does something, with no arguments at all
         wants_config = False
     return Command(words + (["{config}"] if wants_config else ARGUMENTS))
 
 
-def tcp_sockets():
-    """Yield local port, remote port, state and unread bytes of each TCP socket; see proc(5), /proc/net/tcp."""
+def run_briefly(words, **options):
+    """Run a program that is expected to end by itself at once; return a CompletedProcess with what it printed.
+
+    Raises AssertionError, and ends the program, when it goes on. Options as for subprocess.Popen.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **options
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=START_PATIENCE)
+            return subprocess.CompletedProcess(words, process.returncode, output, errors)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed = "".join(process.communicate()).strip()
+            raise AssertionError(
+                f"after {START_PATIENCE} s it still runs, and has printed {printed or 'nothing'!r}. "
+                "Hint: this is a bad start; say in one line why, and exit with status 1"
+            ) from None
+        except BaseException:  # Ctrl-C too must leave no process behind
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def check_one_line(run, *words):
+    """Raise AssertionError unless a program ended with status 1 and just one line, on stderr, that has these words.
+
+    Returns the line.
+    """
+    assert run.returncode == 1, f"exit status {run.returncode}, not 1; stderr: {run.stderr!r}"
+    assert len(run.stderr.splitlines()) == 1, f"not one line on stderr: {run.stderr!r}"
+    for word in words:
+        assert word in run.stderr, f"{word!r} is missing in {run.stderr!r}"
+    assert run.stdout == "", f"on stdout: {run.stdout!r}. Hint: complain on stderr; say nothing before it is true"
+    return run.stderr
+
+
+def tcp_queues():
+    """Yield local port, remote port, state, unacknowledged and unread bytes of each TCP socket; see proc(5)."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not os.path.exists(table):  # no IPv6 here
             continue
         for line in pathlib.Path(table).read_text().splitlines()[1:]:
             _, local, remote, state, queues, *_ = line.split()
             ports = (int(address.rpartition(":")[2], 16) for address in (local, remote))
-            yield *ports, state, int(queues.rpartition(":")[2], 16)
+            yield *ports, state, *(int(queue, 16) for queue in queues.split(":"))
+
+
+def tcp_sockets():
+    """Yield local port, remote port, state and unread bytes of each TCP socket."""
+    for local, remote, state, _, unread in tcp_queues():
+        yield local, remote, state, unread
 
 
 def is_listening(port):
@@ -132,7 +190,7 @@ class Proxy:
             what = f"the proxy listens on port {self.port}"
             wait_until(lambda: is_listening(self.port) or not self.is_alive(), what, START_PATIENCE)
             assert self.is_alive(), f"the proxy ended at once, saying: {self.output()} {self.errors()}"
-        except AssertionError:
+        except BaseException:  # Ctrl-C too must leave no process behind
             self.stop()
             raise
 
@@ -163,15 +221,17 @@ class Proxy:
             raise AssertionError(f"{number.name} was sent, and {PATIENCE} s later it still runs") from None
         return time.monotonic() - start
 
-    def freeze(self):
-        """Stop the program where it is (SIGSTOP), and return when it stands still."""
-        self.process.send_signal(signal.SIGSTOP)
+    @contextlib.contextmanager
+    def stopped(self):
+        """Stop the program (SIGSTOP) in a with-block: what happens meanwhile is news all at once, in its order."""
         stat = pathlib.Path(f"/proc/{self.pid}/stat")
-        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the proxy stands still")
-
-    def thaw(self):
-        """Let a frozen program go on."""
-        self.process.send_signal(signal.SIGCONT)
+        os.killpg(self.pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the proxy has stopped")
+            yield
+            time.sleep(0.05)  # for the kernel to pass on what was sent last
+        finally:
+            os.killpg(self.pid, signal.SIGCONT)
 
     def is_alive(self):
         """Tell whether the program is still running."""

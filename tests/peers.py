@@ -15,6 +15,7 @@ import hashlib
 import http.server
 import json
 import random
+import select
 import socket
 import struct
 import termios
@@ -107,11 +108,21 @@ def set_reset_on_close(sock):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+def reset_after_delivery(sock):
+    """Reset a connection when the other end's kernel has everything that was sent."""
+    wait_until_acknowledged(sock)  # a reset overtakes what the kernel has not sent yet
+    set_reset_on_close(sock)
+    sock.close()
+
+
 class Client:
     """A connection to a proxy, or to anything else on this machine that listens."""
 
-    def __init__(self, port, receive_buffer=None, timeout=PATIENCE):
-        """Connect; `receive_buffer` (bytes) makes a slow reader, `timeout` (seconds) limits every call."""
+    def __init__(self, port, receive_buffer=None, timeout=PATIENCE, segment=None):
+        """Connect; `receive_buffer` (bytes) makes a slow reader, `timeout` (seconds) limits every call.
+
+        A small `segment` (bytes), which is what TCP sends at a time, keeps the kernel's queues small at both ends.
+        """
         self.socket = socket.socket()
         self.sent = 0  # bytes
         self.received = 0  # bytes
@@ -119,6 +130,8 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what stalls is not to be our fault
         if receive_buffer:  # before connect, since it decides the window that TCP offers
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if segment:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         try:
             self.socket.connect((HOST, port))
         except OSError as error:
@@ -250,6 +263,8 @@ def connect_and_be_turned_away(port):
             sock.connect((HOST, port))
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
             data = sock.recv(CHUNK)
+        except ConnectionRefusedError:
+            raise AssertionError(f"nobody listens on port {port}. Hint: is the proxy still running?") from None
         except ConnectionError:
             return
         except TimeoutError:
@@ -265,13 +280,25 @@ def send_byte_by_byte(client, data, pause=0.002):
 
 
 def send_pattern_in_background(client, count):
-    """Send so many bytes of the test pattern from a thread; return the thread. Its errors end it silently."""
+    """Send so many bytes of the test pattern from a thread; return the thread. Its errors end it silently.
+
+    The client may be closed or reset meanwhile. A thread that waits inside a call keeps the kernel from closing the
+    socket, and from sending the reset: so no wait is longer than 20 ms.
+    """
 
     def run():
+        position = 0
         try:
-            for data in pattern_chunks(count):
-                client.send(data)
-        except AssertionError:
+            room = select.poll()
+            room.register(client.socket, select.POLLOUT)
+            while position < count:
+                if room.poll(20):  # milliseconds
+                    taken = client.socket.send(pattern(position, min(CHUNK, count - position)))
+                    position += taken
+                    client.sent += taken
+                elif client.socket.fileno() < 0:  # closed
+                    return
+        except (OSError, ValueError):  # ValueError: it was closed before we began
             pass  # the test sees it at the other end
 
     thread = threading.Thread(target=run, daemon=True)
@@ -312,8 +339,10 @@ class Backend:
         while not self.closing:
             try:
                 connection, _ = self.listener.accept()
-            except OSError:  # closed
-                return
+            except OSError:
+                if self.closing:
+                    return
+                raise  # no descriptor is left, say: a test that waits in vain needs to be told why
             connection.settimeout(LONG_PATIENCE)
             self.connections.append(connection)
             threading.Thread(target=self.serve_and_close, args=(connection,), daemon=True).start()
@@ -391,9 +420,9 @@ class StreamingBackend(Backend):
         if self.end:
             connection.shutdown(socket.SHUT_WR)
         if self.reset:
-            wait_until_acknowledged(connection)  # a reset overtakes what the kernel has not sent yet
-            set_reset_on_close(connection)
-        connection.close()
+            reset_after_delivery(connection)
+        else:
+            connection.close()
         self.finished += 1
 
 
@@ -445,6 +474,42 @@ class SilentBackend(Backend):
         """Read until the end of file."""
         while self.receive(connection):
             pass
+
+
+class Puppet(Backend):
+    """Does nothing by itself: the test sends and receives on its first connection.
+
+    So it stays open after the client's end of file too, until the backend is closed.
+    """
+
+    def __init__(self):
+        """Keep each connection open until the end."""
+        self.over = threading.Event()
+        super().__init__()
+
+    @property
+    def connection(self):
+        """The first connection, once there is one."""
+        wait_until(lambda: self.connections, "the proxy has connected to the backend")
+        self.connections[0].settimeout(PATIENCE)
+        return self.connections[0]
+
+    def expect_end(self):
+        """Receive the end of file on the first connection, and nothing before it."""
+        try:
+            data = self.connection.recv(CHUNK)
+        except TimeoutError:
+            raise AssertionError("no end of file. Hint: it has no event of its own; read on after the bytes") from None
+        assert not data, f"expected the end of file, and got {data[:40]!r}"
+
+    def serve(self, connection):
+        """Leave it alone."""
+        self.over.wait(LONG_PATIENCE)
+
+    def close(self):
+        """End the connections too."""
+        self.over.set()
+        super().close()
 
 
 class StalledBackend(Backend):
@@ -573,8 +638,10 @@ class FullBackend(EchoBackend):
         """Serve the first connection, and nobody else."""
         try:
             connection, _ = self.listener.accept()
-        except OSError:  # closed
-            return
+        except OSError:
+            if self.closing:
+                return
+            raise
         connection.settimeout(LONG_PATIENCE)
         self.connections.append(connection)
         self.serve_and_close(connection)
@@ -648,10 +715,6 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
         for data in pattern_chunks(count):
             self.wfile.write(data)
 
-    def get_values(self, query):
-        """Send each of the 256 byte values, twice over."""
-        self.answer(bytes(range(256)) * 2)
-
     def get_chunked(self, query):
         """Send so many bytes of the pattern as a chunked response (RFC 9112, section 7.1)."""
         self.send_response(200)
@@ -672,8 +735,7 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(pattern(0, 1000))
         self.close_connection = True
-        wait_until_acknowledged(self.connection)  # a reset overtakes what the kernel has not sent yet
-        set_reset_on_close(self.connection)
+        reset_after_delivery(self.connection)
 
     def log_message(self, *_):
         """Keep quiet."""

@@ -1,13 +1,24 @@
 """What a proxy can do, row by row of the table in behaviours.py."""
 import signal
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
 import requests
-from harness import START_LINE, START_PATIENCE, check_quiet, has_unread_bytes, is_connecting_to, is_listening, request
+from harness import (
+    START_LINE,
+    START_PATIENCE,
+    Command,
+    Proxy,
+    check_one_line,
+    check_quiet,
+    has_unread_bytes,
+    is_connecting_to,
+    is_listening,
+    request,
+    run_briefly,
+)
 from peers import (
     HOST,
     LONG_PATIENCE,
@@ -445,7 +456,7 @@ def test_it_stops_cleanly(start_proxy, number):
 @behaviour("good manners")
 def test_it_explains_wrong_usage(command):
     """Started without arguments, it says in one line what it wants."""
-    run = subprocess.run(command.program, capture_output=True, text=True, timeout=START_PATIENCE)
+    run = run_briefly(command.program)
     wanted = "<config_file>" if command.takes_config else "<server_port> <backend_addr> <backend_port>"
     check_one_line(run, "Usage: ", wanted)
 
@@ -455,61 +466,48 @@ def test_it_explains_a_port_in_use(command, tmp_path):
     """A port that somebody else listens on is a reason to end, with a line that names it."""
     with socket.create_server(("", free_port())) as taken:
         port = taken.getsockname()[1]
-        words = command.fill_in(port, HOST, free_port(), tmp_path)
-        run = subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
+        run = run_briefly(command.fill_in(port, HOST, free_port(), tmp_path))
     check_one_line(run, str(port))
-
-
-def check_one_line(run, *words):
-    """Raise AssertionError unless a program ended with status 1 and one line on stderr that has these words."""
-    assert run.returncode == 1, f"exit status {run.returncode}, not 1; stderr: {run.stderr!r}"
-    assert len(run.stderr.splitlines()) == 1, f"not one line on stderr: {run.stderr!r}"
-    for word in words:
-        assert word in run.stderr, f"{word!r} is missing in {run.stderr!r}"
 
 
 # --- Lua ---------------------------------------------------------------------------------------------
 
 
+NO_CONFIG = "it takes no config file. Hint: read the settings from a Lua file"
+
+
 def run_config(command, directory, config):
-    """Run a proxy with a config of this text; return what became of it, and end it when it started."""
-    assert command.takes_config, "it takes no config file. Hint: read the settings from a Lua file"
-    path = directory / "config.lua"
-    path.write_text(config)
-    words = [word.format(config=path) for word in command.words]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
-    except subprocess.TimeoutExpired as expired:
-        raise AssertionError(f"it runs, with this config: {config!r}; it printed {expired.stdout!r}") from None
+    """Run a proxy with a config of this text, and return what became of it; it must not start."""
+    assert command.takes_config, NO_CONFIG
+    return run_briefly(Command(command.words, config).fill_in(free_port(), HOST, free_port(), directory))
 
 
 GOOD_CONFIG = 'listenPort = "0"\nbackendAddress = "127.0.0.1"\nbackendPort = "9"\n'
 
 
 @behaviour("reads Lua")
-def test_a_config_computes_its_values_and_may_use_numbers(start_proxy, command, tmp_path, monkeypatch):
+def test_a_config_computes_its_values_and_may_use_numbers(command):
     """The config is a program: arithmetic, functions, tables, the environment. A number serves as a string."""
-    assert command.takes_config, "it takes no config file. Hint: read the settings from a Lua file"
-    monkeypatch.setattr(
-        "harness.CONFIG",
-        "local ports = {{front = {port} - 100, back = {backend_port}}}\n"
-        "local function join(...) return table.concat({{...}}, '.') end\n"
+    assert command.takes_config, NO_CONFIG
+    config = (
+        "local ports = {front = {port} - 100, back = {backend_port}}\n"
+        "local function join(...) return table.concat({...}, '.') end\n"
         "listenPort = ports.front + 100\n"
         "backendAddress = join('127', '0', '0', '1')\n"
-        "backendPort = tostring(ports.back):rep(1) .. (os.getenv('NO_SUCH_NAME') or '')\n",
+        "backendPort = tostring(ports.back):rep(1) .. (os.getenv('NO_SUCH_NAME') or '')\n"
     )
-    with HttpBackend() as backend:
-        assert start_proxy(backend).get("/").status_code == 200
+    with HttpBackend() as backend, Proxy(Command(command.words, config), backend.port) as proxy:
+        assert proxy.get("/").status_code == 200
 
 
 @behaviour("reads Lua")
 def test_it_explains_a_missing_config_file(command, tmp_path):
     """A file that is not there is named."""
-    assert command.takes_config, "it takes no config file. Hint: read the settings from a Lua file"
-    path = tmp_path / "nosuch.lua"
-    words = [word.format(config=path) for word in command.words]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
-    check_one_line(run, "Error parsing config file: ", str(path))
+    assert command.takes_config, NO_CONFIG
+    words = command.fill_in(free_port(), HOST, free_port(), tmp_path)
+    path = tmp_path / "config.lua"
+    path.unlink()
+    check_one_line(run_briefly(words), "Error parsing config file: ", str(path))
 
 
 @behaviour("reads Lua")

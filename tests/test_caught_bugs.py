@@ -5,27 +5,12 @@ by stopping the proxy (SIGSTOP) while both things happen. "Inside the proxy" is 
 in none of the kernel's queues, must be there.
 """
 import contextlib
-import os
-import pathlib
-import signal
 import socket
-import threading
 import time
 
 import pytest
-from peers import (
-    HOST,
-    LONG_PATIENCE,
-    PATIENCE,
-    SMALL_BUFFER,
-    Backend,
-    Client,
-    EchoBackend,
-    pattern,
-    set_reset_on_close,
-    wait_until,
-    wait_until_acknowledged,
-)
+from harness import tcp_queues
+from peers import SMALL_BUFFER, EchoBackend, Puppet, pattern, reset_after_delivery, wait_until, wait_until_acknowledged
 
 pytestmark = pytest.mark.behaviour("hard use")
 
@@ -36,66 +21,20 @@ FIRST_STEP = 300_000  # bytes; the kernel's queues take more
 MOST = 10_000_000  # bytes
 
 
-class Puppet(Backend):
-    """Does nothing by itself: the test sends and receives on its first connection."""
-
-    def __init__(self):
-        """Keep each connection open until the end."""
-        self.over = threading.Event()
-        super().__init__()
-
-    @property
-    def connection(self):
-        """The first connection, once there is one."""
-        wait_until(lambda: self.connections, "the proxy has connected to the backend")
-        return self.connections[0]
-
-    def serve(self, connection):
-        """Leave it alone."""
-        self.over.wait(LONG_PATIENCE)
-
-    def close(self):
-        """End the connections too."""
-        self.over.set()
-        super().close()
-
-
-@contextlib.contextmanager
-def stopped(proxy):
-    """Stop a proxy, so that what happens meanwhile is news all at once, in the order in which it happened."""
-    state = pathlib.Path(f"/proc/{proxy.pid}/stat")
-    os.killpg(proxy.pid, signal.SIGSTOP)
-    try:
-        wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "the proxy has stopped")
-        yield
-        time.sleep(0.05)  # for the kernel to pass on what was sent last
-    finally:
-        os.killpg(proxy.pid, signal.SIGCONT)
-
-
-class NarrowClient(Client):
-    """A client whose connection takes up little: small segments make the kernel's queues small, at both ends."""
-
-    def __init__(self, proxy, backend):
-        """Connect through the proxy to a Puppet, and say hello."""
-        self.socket = socket.socket()
-        self.sent = self.received = 0  # bytes
-        self.socket.settimeout(PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-        self.socket.connect((HOST, proxy.port))
-        self.send(b"hello")
-        assert backend.connection.recv(5) == b"hello"
-        backend.connection.settimeout(PATIENCE)
+def narrow_client(proxy, backend):
+    """Return a client that takes up little in the kernel, connected to a Puppet, with which it has said hello."""
+    client = proxy.connect(receive_buffer=SMALL_BUFFER, segment=SMALL_SEGMENT)
+    client.send(b"hello")
+    assert backend.connection.recv(5) == b"hello"
+    return client
 
 
 def bytes_in_the_kernel(*ports):
-    """Return how many bytes wait in sockets of these ports, to be acknowledged or to be read; see proc(5)."""
+    """Return how many bytes wait in sockets of these ports, to be acknowledged or to be read."""
     count = 0
-    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, state, queues, *_ = line.split(maxsplit=5)
-        if state != "0A" and any(int(address[-4:], 16) in ports for address in (local, remote)):
-            count += sum(int(queue, 16) for queue in queues.split(":"))
+    for local, remote, state, unacknowledged, unread in tcp_queues():
+        if state != "0A" and (local in ports or remote in ports):
+            count += unacknowledged + unread
     return count
 
 
@@ -108,13 +47,6 @@ def fill_until_bytes_wait(proxy, backend):
             time.sleep(0.05)
             waiting = sent - bytes_in_the_kernel(proxy.port, backend.port)
     return sent
-
-
-def reset_after_delivery(sock):
-    """Reset a connection when the other end's kernel has everything that was sent."""
-    wait_until_acknowledged(sock)  # a reset overtakes what the kernel has not sent yet
-    set_reset_on_close(sock)
-    sock.close()
 
 
 def check_serving(proxy, backend):
@@ -135,7 +67,7 @@ def test_new_bytes_stay_behind_those_that_wait(start_proxy):
     """The socket has a little room again, and nobody has said so yet: the next bytes must not slip in there."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
-        with NarrowClient(proxy, backend) as client:
+        with narrow_client(proxy, backend) as client:
             sent = fill_until_bytes_wait(proxy, backend)
             for start in range(0, 10 * SIP, SIP):  # at some point there is enough room for a send, not for an EPOLLOUT
                 client.receive_pattern(SIP, start)
@@ -151,10 +83,10 @@ def test_an_end_of_file_stays_behind_the_bytes_that_wait(start_proxy, client_has
     """The backend ends while its last bytes wait inside the proxy. They come first, and then the end."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
-        with NarrowClient(proxy, backend) as client:
+        with narrow_client(proxy, backend) as client:
             if client_has == "ended":
                 client.half_close()
-                assert backend.connection.recv(1) == b""
+                backend.expect_end()
             sent = fill_until_bytes_wait(proxy, backend)
             backend.connection.shutdown(socket.SHUT_WR)
             time.sleep(0.1)
@@ -170,7 +102,7 @@ def test_both_sides_may_reset_while_bytes_wait(start_proxy):
     """The backend resets, and its last bytes still wait for a client that resets too: one pair is closed, once."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
-        with NarrowClient(proxy, backend) as client:
+        with narrow_client(proxy, backend) as client:
             fill_until_bytes_wait(proxy, backend)
             reset_after_delivery(backend.connection)
             time.sleep(0.1)
@@ -185,15 +117,12 @@ def test_the_last_bytes_and_the_end_of_file_may_come_together(start_proxy):
     """One event tells of both: first the bytes are read, then the end, and both are passed on."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
-        with NarrowClient(proxy, backend) as client:
-            with stopped(proxy):
+        with narrow_client(proxy, backend) as client:
+            with proxy.stopped():
                 client.send(b"goodbye")
                 client.half_close()
             assert backend.connection.recv(10) == b"goodbye"
-            try:
-                assert backend.connection.recv(10) == b""
-            except TimeoutError:
-                raise AssertionError("no end of file. Hint: it has no event of its own; read on after the bytes") from None
+            backend.expect_end()
 
 
 def test_a_client_may_reset_before_it_is_accepted(start_proxy):
@@ -201,7 +130,7 @@ def test_a_client_may_reset_before_it_is_accepted(start_proxy):
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
         for _ in range(3):
-            with stopped(proxy), proxy.connect() as client:
+            with proxy.stopped(), proxy.connect() as client:
                 client.reset()
         check_serving(proxy, backend)
 
@@ -214,7 +143,7 @@ def test_a_client_gets_its_answer_when_another_leaves_at_that_moment(start_proxy
             with proxy.connect() as leaving:
                 leaving.send(b"hello")
                 leaving.receive_exactly(5)
-                with stopped(proxy):
+                with proxy.stopped():
                     leaving.reset()
                     coming = proxy.connect()
                     coming.send(b"here I am")
@@ -226,10 +155,10 @@ def test_a_half_closed_client_may_reset_while_its_answer_comes(start_proxy):
     """After an end of file, a reset makes the next send fail with EPIPE, not with ECONNRESET."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
-        with NarrowClient(proxy, backend) as client:
+        with narrow_client(proxy, backend) as client:
             client.half_close()
-            assert backend.connection.recv(1) == b""
-            with stopped(proxy):
+            backend.expect_end()
+            with proxy.stopped():
                 backend.connection.sendall(b"the answer")
                 wait_until_acknowledged(backend.connection)
                 client.reset()
@@ -240,9 +169,9 @@ def test_a_client_may_reset_while_a_reset_waits_for_it(start_proxy):
     """The backend is gone, the client reads nothing, and then it is gone too; later nothing is left to be closed."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
-        with NarrowClient(proxy, backend) as client:
+        with narrow_client(proxy, backend) as client:
             client.half_close()
-            assert backend.connection.recv(1) == b""
+            backend.expect_end()
             backend.connection.sendall(pattern(0, 100_000))
             reset_after_delivery(backend.connection)
             time.sleep(0.3)

@@ -1,7 +1,7 @@
 """The notebooks run, and read well without being run.
 
-Each is executed from top to bottom in a fresh kernel, as Jupyter's "Restart and Run All" does it; its asserts check what
-its prose says. What was shipped is looked at too: its output, its plots, its shape.
+Each is executed from top to bottom in a fresh kernel, as Jupyter's "Restart and Run All" does it; its asserts check
+what its prose says. What was shipped is looked at too: its output, its plots, its shape.
 """
 import ast
 import pathlib
@@ -75,28 +75,19 @@ def only_sets_numbers(code):
     return all(isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) for line in ast.parse(code).body)
 
 
-@pytest.fixture(scope="module")
-def execute(tmp_path_factory):
-    """A function that executes a notebook in a fresh kernel, once, and returns it; a failing cell fails the test."""
-    done = {}
-
-    def run(path):
-        if path not in done:
-            notebook = read(path)
-            client = NotebookClient(
-                notebook,
-                timeout=TIMEOUT,
-                kernel_name="python3",
-                record_timing=False,
-                resources={"metadata": {"path": str(NOTEBOOKS)}},
-            )
-            done[path] = complaint(path, notebook, client) or notebook
-        assert not isinstance(done[path], str), done[path]
-        return done[path]
-
-    with pytest.MonkeyPatch.context() as patch:  # nobody's own settings
-        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
-        yield run
+def execute(path):
+    """Execute a notebook in a fresh kernel, and return it; a failing cell fails the test."""
+    notebook = read(path)
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
+    if wrong := complaint(path, notebook, client):
+        raise AssertionError(wrong)
+    return notebook
 
 
 def complaint(path, notebook, client):
@@ -132,18 +123,14 @@ def test_every_part_has_its_notebook():
 
 
 @every_notebook
-def test_a_notebook_runs_from_top_to_bottom(execute, path):
-    """Every cell works in a fresh kernel, and every assert holds: what the prose says is so on this machine too."""
-    execute(path)
+def test_a_notebook_runs_and_gives_the_output_that_it_was_shipped_with(path, monkeypatch, tmp_path):
+    """Every cell works in a fresh kernel, and every assert holds: what the prose says is so on this machine too.
 
-
-@every_notebook
-def test_a_notebook_is_shipped_with_the_output_of_every_cell(execute, path):
-    """What prints or draws when it is run, has printed or drawn in the file, so that it reads well unexecuted."""
-    fresh = execute(path)
-    for (number, shipped_cell), (_, fresh_cell) in zip(
-        numbered(read(path), "code"), numbered(fresh, "code"), strict=True
-    ):
+    What prints or draws then has printed or drawn in the file as well, so that it reads well unexecuted.
+    """
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # nobody's own settings
+    shipped_cells, fresh_cells = numbered(read(path), "code"), numbered(execute(path), "code")
+    for (number, shipped_cell), (_, fresh_cell) in zip(shipped_cells, fresh_cells, strict=True):
         shipped, expected = kinds_of_output(shipped_cell), kinds_of_output(fresh_cell)
         assert shipped == expected, (
             f"{place(path, number)} was shipped with {shipped or 'no output'}, and gives {expected or 'none'}. {AGAIN}."
@@ -219,7 +206,8 @@ def test_a_notebook_ends_with_questions(path):
     questions = re.split(r"^\d+\. ", last.source, flags=re.MULTILINE)[1:]
     fewest, most = QUESTIONS
     assert fewest <= len(questions) <= most, (
-        f"notebooks/{path.name} has {len(questions)} questions. Hint: {fewest} to {most}, numbered '1. ', '2. ' and so on."
+        f"notebooks/{path.name} has {len(questions)} questions. "
+        f"Hint: {fewest} to {most}, numbered '1. ', '2. ' and so on."
     )
     for number, question in enumerate(questions, 1):
         assert re.search(r"<details><summary>.+?</summary>.+</details>", question, re.DOTALL), (
@@ -268,5 +256,6 @@ def test_every_plot_is_followed_by_what_to_see(path):
             below = cells[number] if number < len(cells) else None
             words = re.sub(r"^#.*$", "", below.source, flags=re.MULTILINE) if below else ""
             assert below and below.cell_type == "markdown" and len(words.split()) >= 8, (
-                f"{place(path, number)} draws a plot, and no prose follows. Hint: say what to see in it, in the next cell."
+                f"{place(path, number)} draws a plot, and no prose follows. "
+                "Hint: say what to see in it, in the next cell."
             )

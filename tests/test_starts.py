@@ -1,4 +1,5 @@
 """How the parts start, well or badly, what they log, and how `make run` and the report card look."""
+import contextlib
 import os
 import re
 import signal
@@ -6,11 +7,18 @@ import subprocess
 import sys
 import time
 
-import lupa.luajit21 as lupa
 import pytest
-import requests
 from behaviours import BEHAVIOURS, PARTS, verdict
-from harness import ROOT, Proxy, part_command
+from harness import (
+    ROOT,
+    START_PATIENCE,
+    Proxy,
+    check_one_line,
+    is_listening,
+    part_command,
+    request,
+    run_briefly,
+)
 from peers import (
     HOST,
     PATIENCE,
@@ -34,11 +42,23 @@ def start_badly(part, directory, port=None, backend_host=HOST, backend_port=1, *
 
 def ended_badly(words, **options):
     """Run a program that is expected to end at once with status 1; return the only line on stderr."""
-    run = subprocess.run(words, capture_output=True, text=True, timeout=10, **options)
-    assert run.returncode == 1, f"exit status {run.returncode}, stderr {run.stderr!r}"
-    assert len(run.stderr.splitlines()) == 1, f"not one line on stderr: {run.stderr!r}"
-    assert run.stdout == ""
-    return run.stderr
+    return check_one_line(run_briefly(words, **options))
+
+
+@contextlib.contextmanager
+def started(words, directory, lines, **environment):
+    """Run a program from the top directory in a with-block, which begins when these lines are on stdout."""
+    path = directory / "stdout"
+    with open(path, "w") as output:
+        process = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **environment}, stdout=output)
+    try:
+        what = f"{lines!r} on stdout"
+        wait_until(lambda: path.read_text() == lines or process.poll() is not None, what, START_PATIENCE)
+        assert path.read_text() == lines
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @ALL_PARTS
@@ -80,6 +100,7 @@ def test_an_unreadable_config_is_named(part, tmp_path):
 @LUA_PARTS
 def test_a_config_of_bytecode_is_refused(part, tmp_path):
     """Bytecode made by hand could get out of any sandbox, so even honest bytecode is not run."""
+    lupa = pytest.importorskip("lupa.luajit21", reason="the package lupa is missing, or lacks LuaJIT: pip install lupa")
     make = lupa.LuaRuntime(encoding=None).eval("function(s) return string.dump((loadstring or load)(s)) end")
     (tmp_path / "config.lua").write_bytes(make(b"listenPort, backendAddress, backendPort = '0', '127.0.0.1', '9'"))
     line = ended_badly([*part_command(part).program, str(tmp_path / "config.lua")])
@@ -96,16 +117,12 @@ def test_without_lupa_it_says_what_to_install(part, tmp_path):
 
 
 @LUA_PARTS
-def test_the_config_in_the_top_directory_is_good(part):
+def test_the_config_in_the_top_directory_is_good(part, tmp_path):
     """`python part4_buffering/rsp.py config.lua` works as written, from the top directory."""
     port = free_port()
-    environment = {**os.environ, "RSP_LISTEN_PORT": str(port)}
     command = [sys.executable, f"{PARTS[part]}/rsp.py", "config.lua"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == f"Started.  Listening on port {port}.\n"
-        finally:
-            process.kill()
+    with started(command, tmp_path, f"Started.  Listening on port {port}.\n", RSP_LISTEN_PORT=str(port)):
+        assert is_listening(port)
 
 
 @ALL_PARTS
@@ -152,33 +169,41 @@ def test_a_client_that_vanishes_costs_one_log_line(part):
         proxy.check_unharmed()
 
 
+@pytest.mark.parametrize("part", [4], ids=PARTS.get)
+def test_many_refused_clients_cost_nothing_that_lasts(part):
+    """A backend that stays down does not use the proxy up."""
+    with Proxy(part_command(part), free_port()) as proxy:
+        connect_and_be_reset(proxy.port)
+        before = proxy.open_files()
+        for _ in range(300):
+            connect_and_be_reset(proxy.port)
+        wait_until(lambda: proxy.open_files() <= before, "as many open descriptors as before")
+
+
 # --- make run ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_the_demo_serves_a_page_through_the_proxy_and_stops_both(number):
+def test_the_demo_serves_a_page_through_the_proxy_and_stops_both(number, tmp_path):
     """What `make run` starts: one line with the address, a page, a picture, a download; then nothing is left."""
     port, backend_port = free_port(), free_port()
-    environment = {**os.environ, "RSP_LISTEN_PORT": str(port), "RSP_BACKEND_PORT": str(backend_port)}
+    address = f"http://127.0.0.1:{port}/"
+    lines = f"Started.  Listening on port {port}.\nOpen {address} - Ctrl-C stops it.\n"
     command = [sys.executable, "tests/demo.py", "config.lua"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    ports = {"RSP_LISTEN_PORT": str(port), "RSP_BACKEND_PORT": str(backend_port)}
+    with started(command, tmp_path, lines, **ports) as process:
         try:
-            address = f"http://127.0.0.1:{port}/"
-            assert process.stdout.readline() == f"Started.  Listening on port {port}.\n"
-            assert process.stdout.readline() == f"Open {address} - Ctrl-C stops it.\n"
-            page = requests.get(address, headers={"X-Hello": "<world>"}, timeout=PATIENCE).text
+            page = request(address, headers={"X-Hello": "<world>"}).text
             assert f"127.0.0.1:{backend_port}" in page and "X-Hello: &lt;world&gt;" in page
-            picture = requests.get(address + "picture.png", timeout=10)
+            picture = request(address + "picture.png", timeout=10)
             assert picture.headers["Transfer-Encoding"] == "chunked"
             assert picture.content.startswith(b"\x89PNG") and picture.content.endswith(b"IEND\xae\x42\x60\x82")
-            assert len(requests.get(address + "download", timeout=10).content) == 100_000_000
-            assert requests.get(address + "nothing", timeout=PATIENCE).status_code == 404
+            assert len(request(address + "download", timeout=10).content) == 100_000_000
+            assert request(address + "nothing").status_code == 404
         finally:
             process.send_signal(number)
             process.wait(PATIENCE)
-    for free in (port, backend_port):
-        with pytest.raises(requests.ConnectionError):
-            requests.get(f"http://127.0.0.1:{free}/", timeout=PATIENCE)
+    assert not is_listening(port) and not is_listening(backend_port)
 
 
 @pytest.mark.parametrize("busy", ["RSP_LISTEN_PORT", "RSP_BACKEND_PORT"])
@@ -188,6 +213,14 @@ def test_the_demo_explains_a_busy_port(busy):
         ports = {"RSP_LISTEN_PORT": str(free_port()), "RSP_BACKEND_PORT": str(free_port()), busy: str(taken.port)}
         line = ended_badly([sys.executable, "tests/demo.py", "config.lua"], cwd=ROOT, env={**os.environ, **ports})
     assert f"listen on port {taken.port}: Address already in use" in line
+
+
+def test_the_demo_without_lupa_says_what_to_install(tmp_path):
+    """It leaves the complaint to the proxy, which names the command."""
+    (tmp_path / "lupa.py").write_text("raise ImportError('no lupa here')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    line = ended_badly([sys.executable, "tests/demo.py", "config.lua"], cwd=ROOT, env=environment)
+    assert "pip install lupa" in line
 
 
 # --- the report card ---------------------------------------------------------------------------------
@@ -224,21 +257,29 @@ def test_the_report_card_says_what_works_and_what_does_not():
     assert "\nNext: a client that says nothing holds up all the others.\n" in run.stdout
 
 
-def test_a_proxy_that_serves_nothing_fails_once():
-    """One cause, one failure: what depends on a first request is skipped."""
-    command = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", "-q", "-k", "answer", "--proxy"]
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["no workers", "two workers"])
+def test_a_proxy_that_serves_nothing_fails_once(workers):
+    """One cause, one failure: what depends on a first request is skipped, by all workers; there is a report card."""
+    command = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", "-q", "-k", "answer", *workers, "--proxy"]
     listen_only = "import socket,sys,time; s=socket.create_server(('',int(sys.argv[1]))); time.sleep(60)"
     proxy = f'{sys.executable} -c "{listen_only}" {{port}}'
     run = subprocess.run([*command, proxy], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert re.search(r"^1 failed, [1-9]\d* skipped, \d+ deselected", run.stdout, re.MULTILINE), run.stdout
+    assert re.search(r"^1 failed, [1-9]\d* skipped(, \d+ deselected)? in", run.stdout, re.MULTILINE), run.stdout
+    assert "\nNext: pass one request to the backend and its answer back, again and again.\n" in run.stdout
 
 
-@pytest.mark.parametrize("part", [4], ids=PARTS.get)
-def test_many_refused_clients_cost_nothing_that_lasts(part):
-    """A backend that stays down does not use the proxy up."""
-    with Proxy(part_command(part), free_port()) as proxy:
-        connect_and_be_reset(proxy.port)
-        before = proxy.open_files()
-        for _ in range(300):
-            connect_and_be_reset(proxy.port)
-        wait_until(lambda: proxy.open_files() <= before, "as many open descriptors as before")
+@pytest.mark.parametrize(
+    "command, complaint",
+    [
+        ("rsp '{port}", "No closing quotation"),
+        ("rsp {prot}", "there is no {prot}; what can be filled in: {port}, {backend_host}, {backend_port}, {config}"),
+        ("nosuch/rsp", "No such file or directory"),
+        ("", "it names no program"),
+    ],
+    ids=["a quote too many", "an unknown word in braces", "no such program", "nothing"],
+)
+def test_a_proxy_that_cannot_be_meant_is_one_clear_line(command, complaint):
+    """What --proxy was given is shown, and what is wrong with it; nothing is run."""
+    words = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", "-q", "--proxy", command]
+    run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr.strip()) == (4, f"ERROR: --proxy: can't run {command!r}: {complaint}")
