@@ -164,9 +164,9 @@ def start_backend(address):
     """Serve the demo's pages from a thread; end the program when the port is taken."""
     try:
         server = DemoServer(address, DemoHandler)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # OverflowError: no port has that number
         sys.exit(
-            f"The demo's backend can't listen on port {address[1]}: {error.strerror}. "
+            f"The demo's backend can't listen on port {address[1]}: {getattr(error, 'strerror', 'no such port')}. "
             "Free it, or choose another: make run RSP_BACKEND_PORT=8002"
         )
     threading.Thread(target=server.serve_forever, daemon=True).start()
