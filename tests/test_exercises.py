@@ -184,6 +184,15 @@ def test_an_interrupted_check_leaves_nothing_running(name, count, tmp_path):
     assert re.fullmatch(r"Interrupted.*\n", errors), f"not one line: {errors}"
 
 
+def test_a_directory_serves_one_exercise(tmp_path):
+    """Its check says so when it is asked about another one, and names the command that makes the other's directory."""
+    directory = tmp_path / "mine"
+    assert run("start", "part1_threads", str(directory)).returncode == 0
+    result = run("check", "part2_half_close", str(directory))
+    expected = ".*mine was made for part1_threads. Make another directory: .* start part2_half_close my_half_close"
+    assert result.returncode == 1 and re.fullmatch(expected, result.stderr.strip()), result.stderr
+
+
 @pytest.mark.parametrize(
     "words, expected",
     [

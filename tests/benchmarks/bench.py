@@ -168,8 +168,9 @@ def table(summary, wrongs, workloads):
                                 for key, (width, form) in columns.items())  # fmt: skip
                 lines.append(f"  {name:<24}{row['rate']:>12,.0f}{spread:>16}{cells}")
         lines += [f"  {name:<24}does not count: {wrong}" for name, wrong in wrongs[workload.name].items()]
-    lines += ["", f"added ms: what a request takes longer than direct, mean across {AT_ONCE} at once",
-              "user, kernel µs: the contender's own processor time for each request or MB"]  # fmt: skip
+    lines += ["", "user, kernel µs: the contender's own processor time for each request or MB"]
+    if any("added ms" in row for rows in summary.values() for row in rows.values()):
+        lines += [f"added ms: what a request takes longer than direct, mean across {AT_ONCE} at once"]
     return "\n".join(lines[1:])
 
 

@@ -48,6 +48,7 @@ SUITE_PATIENCE = 120  # seconds that a selection of the shared suite may run
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended: 128, and the signal's number
 SKIPPED = "skipped: "  # how the reason begins when a test was not run to its end
 COMMAND = "python tests/exercises/exercise.py"
+MADE_FOR = ".exercise"  # a file in a student's directory, with the exercise's name
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "README.md")  # of a part, when a student's copy is made
 
 
@@ -93,6 +94,7 @@ class Exercise:
         shutil.copytree(TESTS.parent / PARTS[self.part], directory, ignore=LEFT_OUT, dirs_exist_ok=True)
         if (self.directory / "starter").exists():
             shutil.copytree(self.directory / "starter", directory, ignore=LEFT_OUT, dirs_exist_ok=True)
+        pathlib.Path(directory, MADE_FOR).write_text(f"{self.name}\n")
 
 
 def names():
@@ -395,6 +397,10 @@ def check(name, directory):
     if not (directory / "rsp.py").exists():
         command = command_for("start", name, directory)
         raise FileNotFoundError(f"{directory} has no rsp.py. Make the directory: {command}")
+    made_for = directory / MADE_FOR
+    if made_for.exists() and made_for.read_text().strip() != name:
+        command = command_for("start", name, f"my_{name.partition('_')[2]}")
+        raise LookupError(f"{directory} was made for {made_for.read_text().strip()}. Make another directory: {command}")
     print(f"{exercise.title}\n")
     work = Work(directory, exercise.part)
     open_tasks = []
