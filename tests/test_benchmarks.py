@@ -42,6 +42,16 @@ def test_the_page_shows_the_run_that_was_saved(name):
     )
 
 
+def test_the_first_page_has_the_figures_of_the_million():
+    """What README.md says of the million requests is what the run that was saved has measured."""
+    kinds = saved("million")["results"].values()
+    own, kept = [[f"{rows[name]['added ms']:.3f} ms" for name in ("part4", "nginx")] for rows in kinds]
+    claim = f"none failed; each took {own[0]} longer than without a proxy, through nginx {own[1]}, and on connections"
+    claim += f" that stay {kept[0]} and {kept[1]}."
+    assert claim in " ".join((ROOT / "README.md").read_text().split()), f"README.md should say: {claim}"
+    assert all(rows["part4"]["failed"] == 0 and rows["part4"]["requests"] == 1_000_000 for rows in kinds)
+
+
 @pytest.fixture
 def tools():
     """Skip when a load generator or a server is missing, and say which package has it."""
@@ -81,7 +91,7 @@ def test_a_contender_that_loses_bytes_does_not_count(tools, tmp_path):
 
 def test_any_program_can_be_compared(tools, tmp_path):
     """A contender of one's own comes with --proxy NAME=COMMAND."""
-    command = shlex.join([sys.executable, f"{ROOT}/part1_single/rsp.py", *ARGUMENTS])
+    command = shlex.join([sys.executable, f"{ROOT}/part2_epoll/rsp.py", *ARGUMENTS])
     words = ["--only", "haproxy,asyncio,mine", "--proxy", f"mine={command}", "--workloads", "connections"]
     run_bench(*words, "--output", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
