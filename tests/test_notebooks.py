@@ -7,11 +7,8 @@ import ast
 import pathlib
 import re
 
-import nbformat
 import pytest
 from behaviours import PARTS
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 NOTEBOOKS = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -29,6 +26,8 @@ every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.na
 
 def read(path):
     """Return a notebook as it was shipped."""
+    import nbformat  # takes seconds; at the top of the file, every worker would spend them, and every run of any test
+
     return nbformat.read(path, as_version=4)
 
 
@@ -77,6 +76,8 @@ def only_sets_numbers(code):
 
 def execute(path):
     """Execute a notebook in a fresh kernel, and return it; a failing cell fails the test."""
+    from nbclient import NotebookClient
+
     notebook = read(path)
     client = NotebookClient(
         notebook,
@@ -92,6 +93,8 @@ def execute(path):
 
 def complaint(path, notebook, client):
     """Execute a notebook; return None, or what went wrong, and where."""
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
     try:
         client.execute()
     except CellTimeoutError:

@@ -5,7 +5,7 @@
 
 Every workload is run on every contender in turn, round after round, so that a machine that slows down slows all of them
 down. A figure is the median over the rounds; a ratio is the median of the ratios within each round. The first round
-warms up, and is not counted.
+warms up, and is not counted; with --quick, it only checks the answers.
 """
 import argparse
 import json
@@ -73,7 +73,7 @@ def describe_machine():
     }
 
 
-def measure(field, workloads, rounds, scale):
+def measure(field, workloads, rounds, scale, warm_up):
     """Return {workload: {contender: [figures by name, for each round]}} and {workload: {contender: what was wrong}}."""
     figures = {workload.name: {} for workload in workloads}
     wrongs = {workload.name: {} for workload in workloads}
@@ -86,7 +86,8 @@ def measure(field, workloads, rounds, scale):
                 try:
                     if number == 0:
                         check_answers(contender, workload)
-                    figure = measure_once(contender, workload, scale)
+                    if number or warm_up:
+                        figure = measure_once(contender, workload, scale)
                 except Wrong as wrong:
                     wrongs[workload.name][contender.name] = str(wrong)
                     figures[workload.name].pop(contender.name, None)
@@ -234,7 +235,7 @@ def main():
         directory = pathlib.Path(directory)
         make_site(directory)
         with Field(directory, names, extra, min(limit, 20_000)) as field:
-            figures, wrongs = measure(field, workloads, rounds, scale)
+            figures, wrongs = measure(field, workloads, rounds, scale, warm_up=not options.quick)
     summary = summarise(figures, bases)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(f"median of {rounds} rounds, {time.monotonic() - start:.0f} s\n")

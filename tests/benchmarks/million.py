@@ -40,7 +40,7 @@ def run_kind(contenders, requests, options):
     slices = {contender.name: requests // SLICES // (1 if contender.name == "part4" else 5) for contender in contenders}
     failed = 0  # run_ab raises Wrong at the first one
     for contender in contenders:  # warm up
-        milliseconds(contender, 5000, options)
+        milliseconds(contender, min(5000, requests // SLICES), options)
     before = {contender.name: state(contender) for contender in contenders}
     for number in range(SLICES):
         for contender in contenders:
