@@ -116,7 +116,8 @@ def test_not_one_of_a_million_requests_fails(tools, tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     for kind, rows in json.loads((tmp_path / "million.json").read_text())["results"].items():
         assert rows["part4"]["failed"] == 0 and rows["part4"]["mean ms"] > 0, kind
-        assert rows["part4"]["after"][1] <= rows["part4"]["before"][1], kind
+        spare = 1  # a backend's socket that part 4 may have in reserve for the next client
+        assert rows["part4"]["after"][1] <= rows["part4"]["before"][1] + spare, kind
 
 
 @pytest.mark.parametrize(
