@@ -9,7 +9,7 @@ run: .venv/ready-to-run
 	@$(VENV) tests/demo.py config.lua
 
 test: .venv/ready-to-test
-	$(VENV) -m pytest tests -n 3 --dist worksteal
+	$(VENV) -m pytest tests -n 4 --dist worksteal
 
 notebooks: .venv/ready-to-test
 	$(VENV) -m jupyter lab --notebook-dir notebooks

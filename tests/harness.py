@@ -3,6 +3,7 @@
 Which program, and how it takes its port and its backend, is a Command; a Proxy is one run of it.
 """
 import contextlib
+import itertools
 import os
 import pathlib
 import re
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import time
 
-import requests
 from behaviours import PARTS
 from peers import HOST, PATIENCE, Client, free_port, wait_until
 
@@ -130,14 +130,26 @@ def check_one_line(run, *words):
 
 
 def tcp_queues():
-    """Yield local port, remote port, state, unacknowledged and unread bytes of each TCP socket; see proc(5)."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if not os.path.exists(table):  # no IPv6 here
-            continue
-        for line in pathlib.Path(table).read_text().splitlines()[1:]:
+    """Yield local port, remote port, state, unacknowledged and unread bytes of each TCP socket; see proc(5).
+
+    Sockets in TIME_WAIT (06), of which a benchmark leaves thousands behind, belong to nobody any more and are left out.
+    """
+    for line in lines_of_tables():
+        if " 06 " not in line:
             _, local, remote, state, queues, *_ = line.split()
             ports = (int(address.rpartition(":")[2], 16) for address in (local, remote))
             yield *ports, state, *(int(queue, 16) for queue in queues.split(":"))
+
+
+def lines_of_tables(listening=False):
+    """Yield the lines of the kernel's two tables of TCP sockets, or only those of sockets that are `listening`.
+
+    These stand at the beginning of a table, and the kernel makes the rest of it only if somebody reads that far.
+    """
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(path) as table:  # no IPv6 here
+            next(table)
+            yield from itertools.takewhile(lambda line: " 0A " in line, table) if listening else table
 
 
 def tcp_sockets():
@@ -148,7 +160,7 @@ def tcp_sockets():
 
 def is_listening(port):
     """Tell whether somebody listens on a port, without knocking."""
-    return any(local == port and state == "0A" for local, _, state, _ in tcp_sockets())
+    return any(f":{port:04X} " in line for line in lines_of_tables(listening=True))
 
 
 def is_connecting_to(port):
@@ -282,6 +294,8 @@ def request(url, method="GET", session=None, timeout=PATIENCE, **options):
 
     Without a session the request has a connection of its own, and asks for it to be closed.
     """
+    import requests  # here, since it takes a third of a second, and most programs that import this file ask for nothing
+
     own_session = session or requests.Session()
     own_session.trust_env = False  # no proxy but ours
     if session is None:

@@ -246,24 +246,28 @@ def test_a_proxy_that_lacks_something_is_told_the_nearest_part():
     assert told.startswith("Your proxy is nearest to part 2. To reach it, next: a client or a backend that vanishes")
 
 
+def run_suite(*words):
+    """Run the behaviours from the top directory with these words; return what became of it."""
+    command = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", "-q", *words]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # loading what is not used takes a second
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
 def test_the_report_card_says_what_works_and_what_does_not():
     """Run on part 1 with two behaviours, the suite fails one of them, and says so."""
-    words = ["--proxy", f"{PARTS[1]}/rsp.py", "-k", "idle or error_response", "-q"]
-    command = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", *words]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = run_suite("-k", "idle or error_response", "--proxy", f"{PARTS[1]}/rsp.py")
     assert run.returncode == 1
     assert "\nyes  serves a request;" in run.stdout
     assert "\nno   an idle client holds up nobody  (0 of 1)\n" in run.stdout
     assert "\nNext: a client that says nothing holds up all the others.\n" in run.stdout
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["no workers", "two workers"])
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["no workers", "two workers"])
 def test_a_proxy_that_serves_nothing_fails_once(workers):
     """One cause, one failure: what depends on a first request is skipped, by all workers; there is a report card."""
-    command = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", "-q", "-k", "answer", *workers, "--proxy"]
     listen_only = "import socket,sys,time; s=socket.create_server(('',int(sys.argv[1]))); time.sleep(60)"
     proxy = f'{sys.executable} -c "{listen_only}" {{port}}'
-    run = subprocess.run([*command, proxy], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = run_suite("-k", "answer", *workers, "--proxy", proxy)
     assert re.search(r"^1 failed, [1-9]\d* skipped(, \d+ deselected)? in", run.stdout, re.MULTILINE), run.stdout
     assert "\nNext: pass one request to the backend and its answer back, again and again.\n" in run.stdout
 
@@ -280,6 +284,5 @@ def test_a_proxy_that_serves_nothing_fails_once(workers):
 )
 def test_a_proxy_that_cannot_be_meant_is_one_clear_line(command, complaint):
     """What --proxy was given is shown, and what is wrong with it; nothing is run."""
-    words = [sys.executable, "-m", "pytest", "tests/test_behaviours.py", "-q", "--proxy", command]
-    run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = run_suite("--proxy", command)
     assert (run.returncode, run.stderr.strip()) == (4, f"ERROR: --proxy: can't run {command!r}: {complaint}")
