@@ -52,7 +52,7 @@ def test_the_suite_asks_the_same_of_the_sound_part():
     """What catches a bug is a test that the suite itself expects part 4 as it is to pass."""
     assert all(row.parts[4] == "yes" for row in BEHAVIOURS), "the table has a no for part 4"
     unknown = {bug: [name for name in caught_by(bug) if not files_with([name])] for bug in BUGS}
-    assert not any(unknown.values()), f"no tests of the suite: {unknown}. Hint: correct the caught_by: line of the patch"
+    assert not any(unknown.values()), f"no tests of the suite: {unknown}. Hint: correct caught_by: in the patch"
 
 
 def test_every_bug_has_a_story_and_every_story_a_bug():
