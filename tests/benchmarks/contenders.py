@@ -40,6 +40,7 @@ http {{
     tcp_nopush on;
     keepalive_requests 100000000;
     client_max_body_size 100m;
+    client_body_buffer_size 1m;  # with its 16k, the backend has more to do in an upload than any proxy
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
