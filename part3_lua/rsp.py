@@ -50,7 +50,7 @@ def read_config_file(path):
             sys.exit(f"Error parsing config file: {path}: this is bytecode; the config must be text")
         lua.execute(source, name=name)
     except OSError as error:
-        sys.exit(f"Error parsing config file: cannot open {path}: {error.strerror}")
+        sys.exit(f"Error parsing config file: cannot open {path}: {error.strerror}. Name a file that can be read.")
     except UnicodeDecodeError:
         sys.exit(f"Error parsing config file: {path}: its error message is not UTF-8")
     except LuaError as error:

@@ -94,7 +94,7 @@ def test_a_wrong_number_of_arguments_is_explained(part, words):
 def test_an_unreadable_config_is_named(part, tmp_path):
     """A directory can't be read as a file, whoever tries."""
     line = ended_badly([*part_command(part).program, str(tmp_path)])
-    assert line == f"Error parsing config file: cannot open {tmp_path}: Is a directory\n"
+    assert line == f"Error parsing config file: cannot open {tmp_path}: Is a directory. Name a file that can be read.\n"
 
 
 @LUA_PARTS
