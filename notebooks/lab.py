@@ -8,6 +8,7 @@ this file again, run as a program of its own:
 It puts its own classes in the place of Python's sockets and select.epoll, then runs rsp.py, which notices nothing. Each
 wake-up and each call on a socket becomes one line of JSON in the file RECORDING.
 """
+
 import errno
 import json
 import os
@@ -436,6 +437,7 @@ def draw_wakeups(found, title):
 
 
 # --- the write buffer ---
+
 
 class SteadyBackend(Backend):
     """Takes one read of request, then sends an answer at a steady speed, and closes."""

@@ -7,6 +7,7 @@ Still missing:
 - A second client waits until the first one has been served, however long that takes.
 - Only the first read of a request is passed on: up to 4096 bytes, or less if it arrives in pieces.
 """
+
 import errno
 import logging
 import signal

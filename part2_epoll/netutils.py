@@ -2,6 +2,7 @@
 
 Mirrors netutils.c of the posts, and gathers here the getaddrinfo calls that the C repeats where it needs them.
 """
+
 import errno
 import socket
 

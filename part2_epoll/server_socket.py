@@ -2,6 +2,7 @@
 
 Mirrors server_socket.c of the posts.
 """
+
 import logging
 import select
 import socket

@@ -2,6 +2,7 @@
 
 Mirrors backend_socket.c of the posts.
 """
+
 import logging
 import select
 

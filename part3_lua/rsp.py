@@ -11,6 +11,7 @@ Still missing:
 - Connecting to the backend blocks the loop.
 - Running out of file descriptors ends the program.
 """
+
 import logging
 import select
 import signal

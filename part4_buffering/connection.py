@@ -22,6 +22,7 @@ Traps
 
 Mirrors connection.c, the place where the original's author ended up after the posts; see tcp(7), epoll(7).
 """
+
 import array
 import errno
 import fcntl

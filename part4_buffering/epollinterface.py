@@ -4,6 +4,7 @@ The loop knows nothing about proxies. A handler is any object with an `fd` (a fi
 a method `handle(events)`. Mirrors epollinterface.c of the posts, with what the original grew after them: one
 epoll for the whole program, and a list of what is disposed of only at the end of a round. See epoll(7).
 """
+
 import sched
 import select
 import time

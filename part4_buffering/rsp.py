@@ -16,6 +16,7 @@ Still missing:
 - It never gives up on a connection that is only silent: there are no time-outs.
 - It serves one backend, and knows nothing about HTTP.
 """
+
 import logging
 import os
 import resource

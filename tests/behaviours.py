@@ -4,6 +4,7 @@ A test says which row it belongs to with `@pytest.mark.behaviour("name of the ro
 every part that has a word in that row: "yes" is expected to pass, "no" is expected to fail, strictly and for the
 reason given here.
 """
+
 from dataclasses import dataclass
 
 PARTS = {

@@ -3,6 +3,7 @@
 With workers (pytest -n 2) each collects and runs by itself. What they have to know of each other goes through a
 directory; what the report card needs travels with the tests' reports to the process that prints it.
 """
+
 import collections
 import os
 import pathlib

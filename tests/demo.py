@@ -4,6 +4,7 @@
 
 The backend listens where the config says that the proxy looks for it. Ctrl-C, or SIGTERM, ends both.
 """
+
 import html
 import http.server
 import math

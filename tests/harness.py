@@ -2,6 +2,7 @@
 
 Which program, and how it takes its port and its backend, is a Command; a Proxy is one run of it.
 """
+
 import contextlib
 import itertools
 import os

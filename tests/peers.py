@@ -9,6 +9,7 @@ a hint: tests, notebooks and exercises show it as it is. Everything happens on 1
             client.send(b"hello")
             client.receive_exactly(5)
 """
+
 import array
 import fcntl
 import hashlib

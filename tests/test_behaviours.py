@@ -1,4 +1,5 @@
 """What a proxy can do, row by row of the table in behaviours.py."""
+
 import signal
 import socket
 import threading

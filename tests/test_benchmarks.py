@@ -1,4 +1,5 @@
 """The benchmark runs, and counts only right answers; how fast anything is, no test asks."""
+
 import json
 import shlex
 import subprocess

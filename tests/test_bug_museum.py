@@ -2,6 +2,7 @@
 
 Needs git, which applies the patches, and lupa, which runs part 4.
 """
+
 import importlib.util
 import pathlib
 import re

@@ -4,6 +4,7 @@ Each of these tests catches a bug of exercises/museum/ that no other test is sur
 by stopping the proxy (SIGSTOP) while both things happen. "Inside the proxy" is found by counting: what was sent, and is
 in none of the kernel's queues, must be there.
 """
+
 import contextlib
 import socket
 import time

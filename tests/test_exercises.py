@@ -2,6 +2,7 @@
 
 Needs git, which puts the solutions in place, and lupa for what runs part 3 or 4.
 """
+
 import contextlib
 import importlib.util
 import pathlib

@@ -1,4 +1,5 @@
 """What a proxy must take before it is put in front of a real site: size, number, accidents, and all of it mixed."""
+
 import hashlib
 import random
 import socket

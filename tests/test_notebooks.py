@@ -3,6 +3,7 @@
 Each is executed from top to bottom in a fresh kernel, as Jupyter's "Restart and Run All" does it; its asserts check
 what its prose says. What was shipped is looked at too: its output, its plots, its shape.
 """
+
 import ast
 import pathlib
 import re

@@ -4,6 +4,7 @@ Needs bash and curl, and for parts 3 and 4 lupa. Each ```sh block of a part's RE
 and the ```text block below it is its output. A ```console block holds commands after "$ ", each with its output.
 A line "…" stands for any number of lines.
 """
+
 import ast
 import builtins
 import filecmp

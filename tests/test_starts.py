@@ -1,4 +1,5 @@
 """How the parts start, well or badly, what they log, and how `make run` and the report card look."""
+
 import contextlib
 import os
 import re

@@ -4,6 +4,7 @@
 
 It has what part 4 has where asyncio makes it easy: back pressure (drain), half-closes, many clients at once.
 """
+
 import asyncio
 import sys
 

@@ -7,6 +7,7 @@ Every workload is run on every contender in turn, round after round, so that a m
 down. A figure is the median over the rounds; a ratio is the median of the ratios within each round. The first round
 warms up, and is not counted; with --quick, it only checks the answers.
 """
+
 import argparse
 import json
 import os

@@ -2,6 +2,7 @@
 
 Each contender listens on a port of its own and passes everything on to the same backend, an nginx that serves files.
 """
+
 import contextlib
 import functools
 import importlib.util
@@ -33,7 +34,9 @@ error_log {directory}/{name}.log crit;
 worker_rlimit_nofile {descriptors};
 events {{ worker_connections {connections}; }}
 """
-NGINX_BACKEND = NGINX + """
+NGINX_BACKEND = (
+    NGINX
+    + """
 http {{
     access_log off;
     sendfile on;
@@ -53,7 +56,10 @@ http {{
     }}
 }}
 """
-NGINX_STREAM = NGINX + """
+)
+NGINX_STREAM = (
+    NGINX
+    + """
 stream {{
     server {{
         listen 127.0.0.1:{port} backlog=4096;
@@ -61,6 +67,7 @@ stream {{
     }}
 }}
 """
+)
 HAPROXY = """
 global
     nbthread 1

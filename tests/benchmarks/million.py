@@ -5,6 +5,7 @@
 The million comes in ten slices, and with each one, direct and nginx get a fifth of a slice, so that what is compared
 was measured in the same minute. One failed request ends it all.
 """
+
 import argparse
 import json
 import pathlib

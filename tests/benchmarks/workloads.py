@@ -3,6 +3,7 @@
 Before its figure counts, a contender must have given the right answers: a wrong byte, a short answer or a failed
 request raises Wrong.
 """
+
 import filecmp
 import hashlib
 import re
@@ -11,8 +12,8 @@ import statistics
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 from peers import HOST, SMALL_BUFFER, Client, check_pattern, pattern
 

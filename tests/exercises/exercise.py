@@ -9,6 +9,7 @@
 An exercise is a directory beside this file: card.md is what the student reads, check.py holds its tasks, starter/ is
 laid over a copy of the part, solution.patch leads from there to a solution.
 """
+
 import argparse
 import ast
 import concurrent.futures

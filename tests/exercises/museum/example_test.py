@@ -1,7 +1,8 @@
 """An answer, as an example: the test that tells the bug `never_resumed` from the sound part 4.
 
-    python tests/exercises/exercise.py museum never_resumed tests/exercises/museum/example_test.py
+python tests/exercises/exercise.py museum never_resumed tests/exercises/museum/example_test.py
 """
+
 import time
 
 import pytest

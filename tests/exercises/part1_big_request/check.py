@@ -1,4 +1,5 @@
 """Predict which bytes of a request pass through part 1."""
+
 from peers import CHUNK, SilentBackend, StreamingBackend, wait_until, wait_until_still
 
 

@@ -1,4 +1,5 @@
 """Predict what the second client of part 1 sees while the first one says nothing."""
+
 import socket
 import time
 

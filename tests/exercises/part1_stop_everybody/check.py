@@ -1,4 +1,5 @@
 """Checks a client that stops part 1 for everybody, with one connection."""
+
 from harness import tcp_sockets
 from peers import Client, HttpBackend, wait_until
 

@@ -1,4 +1,5 @@
 """Predict how many file descriptors part 2 has open."""
+
 import contextlib
 
 from peers import EchoBackend, StreamingBackend, wait_until_still

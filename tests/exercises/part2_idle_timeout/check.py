@@ -1,4 +1,5 @@
 """Checks that part 2 closes connections on which nothing has been said for some time."""
+
 import time
 
 from harness import check_quiet

@@ -1,4 +1,5 @@
 """Checks a client that makes part 2 lose bytes, and reports how many."""
+
 import re
 
 from peers import StreamingBackend
@@ -12,7 +13,7 @@ def missing(work, port, who):
     output = work.run_attack(port, COUNT)
     work.came_back(f"attack.py printed: {output.strip() or 'nothing'}")
     found = re.search(r"^missing: (\d+)$", output, re.MULTILINE)
-    assert found, "there is no line with the number. Hint: print(\"missing:\", COUNT - received)"
+    assert found, 'there is no line with the number. Hint: print("missing:", COUNT - received)'
     return int(found[1])
 
 

@@ -1,4 +1,5 @@
 """Checks that part 2 runs with the selectors module, where there is no epoll, and loses no behaviour."""
+
 import ast
 import pathlib
 import sys

@@ -1,4 +1,5 @@
 """Predict how often part 2 wakes up; count_events.py counts it."""
+
 import pathlib
 import sys
 

@@ -1,4 +1,5 @@
 """Checks that the config chooses a backend for each client."""
+
 import pathlib
 
 from harness import Command

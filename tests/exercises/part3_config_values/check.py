@@ -1,4 +1,5 @@
 """Predict what part 3 makes of the values that a config computes."""
+
 import re
 
 CONFIG = 'listenPort = "1"\nbackendAddress = "127.0.0.1"\n'  # it never comes to listening

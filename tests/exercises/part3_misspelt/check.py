@@ -1,4 +1,5 @@
 """Checks what is said of a misspelt setting."""
+
 GOOD = {"listenPort": '"1"', "backendAddress": '"127.0.0.1"', "backendPort": '"none"'}
 
 

@@ -1,4 +1,5 @@
 """Checks that SIGHUP has the config read again."""
+
 import contextlib
 import pathlib
 import signal

@@ -1,4 +1,5 @@
 """Runs a student's config in a Lua with nothing taken away, and in part 3 as it is."""
+
 import pathlib
 import re
 import secrets

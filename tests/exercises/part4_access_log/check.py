@@ -1,4 +1,5 @@
 """Checks the access log of part 4."""
+
 import re
 import time
 

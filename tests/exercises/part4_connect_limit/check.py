@@ -1,4 +1,5 @@
 """Checks that part 4 gives up a connect that nobody answers."""
+
 import contextlib
 import time
 

@@ -1,4 +1,5 @@
 """Predict what happens after a client's half-close."""
+
 import threading
 import time
 

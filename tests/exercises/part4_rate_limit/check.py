@@ -1,4 +1,5 @@
 """Checks the speed limit for each client of part 4."""
+
 import threading
 import time
 

@@ -1,4 +1,5 @@
 """Checks that silent clients keep an honest one from part 4."""
+
 import contextlib
 
 from peers import Client, HttpBackend, SilentBackend, wait_until

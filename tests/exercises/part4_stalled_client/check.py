@@ -1,4 +1,5 @@
 """Predict what stalled clients cost part 4."""
+
 import contextlib
 import time
 

@@ -1,4 +1,5 @@
 """Checks that part 4 says, on SIGUSR1, what waits in its write buffers."""
+
 import contextlib
 import re
 import signal

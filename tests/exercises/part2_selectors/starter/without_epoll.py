@@ -1,4 +1,5 @@
 """Runs rsp.py on a system without epoll, as macOS is one: python without_epoll.py rsp.py 8000 127.0.0.1 8001."""
+
 import pathlib
 import runpy
 import select

@@ -2,6 +2,7 @@
 
 python count_events.py rsp.py 8000 127.0.0.1 8001
 """
+
 import pathlib
 import runpy
 import select

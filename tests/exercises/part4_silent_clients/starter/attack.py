@@ -1,4 +1,5 @@
 """Stop a proxy without sending a byte: python attack.py PORT"""
+
 import socket
 import sys
 import time
