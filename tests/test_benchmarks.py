@@ -2,17 +2,18 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
-from harness import ARGUMENTS, ROOT, Command
+from harness import ARGUMENTS, PARTS, ROOT, Command
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import million  # noqa: E402
-from bench import table  # noqa: E402
+from bench import order, table  # noqa: E402
 from contenders import missing_tools, part4_without, switched_off  # noqa: E402
 from exercise import outcomes  # noqa: E402
 from workloads import SWITCHED_OFF_WORKLOADS, WORKLOADS  # noqa: E402
@@ -91,6 +92,34 @@ def test_a_contender_that_loses_bytes_does_not_count(tools, tmp_path):
     assert "bytes arrived" in results["wrong"]["bulk"]["part3"]
 
 
+@pytest.mark.parametrize("part", ["part2", "part3"])
+def test_an_upload_that_loses_bytes_does_not_count(tools, tmp_path, part):
+    """A backend that begins to read late shows what was thrown away, on every run."""
+    run_bench("--only", f"{part},part4", "--workloads", "upload", "--output", str(tmp_path))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["summary"]["upload"]) == ["part4"]
+    assert "uploaded bytes arrived" in results["wrong"]["upload"][part]
+
+
+def test_two_directories_can_be_compared(tools, tmp_path):
+    """An old part 4 beside the new one: rates have a ratio to the old one's, and who stalls has little memory."""
+    old = tmp_path / "old"
+    shutil.copytree(ROOT / PARTS[4], old, ignore=shutil.ignore_patterns("__pycache__"))
+    words = ["--against", str(old), "--workloads", "connections,stalled", "--rounds", "2"]
+    output = run_bench(*words, "--output", str(tmp_path))
+    summary = json.loads((tmp_path / "against.json").read_text())["summary"]
+    assert list(summary["connections"]) == list(summary["stalled"]) == ["old", "new", "nginx"]
+    assert summary["connections"]["new"]["to old"] > 0 and "to old" in output
+    for name in ("old", "new"):
+        assert 0 < summary["stalled"][name]["bytes a connection"] < 600_000, summary["stalled"][name]
+
+
+def test_no_contender_always_comes_first_or_after_the_same_one():
+    """Two rounds go forwards and backwards, and the next two begin with another contender."""
+    rounds = ["".join(order(["a", "b", "c"], number)) for number in range(6)]
+    assert rounds == ["abc", "cba", "bca", "acb", "cab", "bac"]
+
+
 def test_any_program_can_be_compared(tools, tmp_path):
     """A contender of one's own comes with --proxy NAME=COMMAND."""
     command = shlex.join([sys.executable, f"{ROOT}/part2_epoll/rsp.py", *ARGUMENTS])
@@ -127,6 +156,7 @@ def test_not_one_of_a_million_requests_fails(tools, tmp_path):
         (["--only", "nosuch"], "nosuch is no contender"),
         (["--workloads", "nosuch"], "nosuch is no workload"),
         (["--proxy", "nosuch"], "--proxy wants NAME="),
+        (["--against", "nosuch"], "There is no rsp.py in nosuch"),
     ],
 )
 def test_a_name_that_does_not_exist_is_one_clear_line(tools, words, culprit):

@@ -2,10 +2,12 @@
 
     python tests/benchmarks/bench.py [--quick] [--proxy NAME='command with {port} {backend_host} {backend_port}']
     python tests/benchmarks/bench.py --switched-off    # part 4 beside part 4 without this or that
+    python tests/benchmarks/bench.py --against DIR     # part 4 as it is, beside DIR: part 4 as it was, say
 
 Every workload is run on every contender in turn, round after round, so that a machine that slows down slows all of them
-down. A figure is the median over the rounds; a ratio is the median of the ratios within each round. The first round
-warms up, and is not counted; with --quick, it only checks the answers.
+down. Each round has an order of its own, so that none of them always comes first, or always after the same one. A
+figure is the median over the rounds; a ratio is the median of the ratios within each round. The first round warms up,
+and is not counted; with --quick, it only checks the answers.
 """
 
 import argparse
@@ -15,14 +17,25 @@ import pathlib
 import platform
 import re
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 
 from contenders import Field, default_names, missing_tools, switched_off
-from workloads import AT_ONCE, SWITCHED_OFF_WORKLOADS, WORKLOADS, Wrong, check_answers, make_site
+from harness import PARTS, ROOT, Command
+from workloads import (
+    AGAINST_WORKLOADS,
+    AT_ONCE,
+    SWITCHED_OFF_WORKLOADS,
+    WORKLOADS,
+    Wrong,
+    check_answers,
+    make_site,
+)
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -31,8 +44,14 @@ def parse_arguments():
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small counts, one round: under two minutes")
-    parser.add_argument("--rounds", type=int, help="rounds that count, after one that warms up (5; quick: 1)")
+    parser.add_argument(
+        "--rounds", type=int, help="rounds that count, after one that warms up (5; quick: 1; --against: 15)"
+    )
     parser.add_argument("--switched-off", action="store_true", help="part 4 beside what switched_off/ makes of it")
+    parser.add_argument("--against", type=pathlib.Path, metavar="DIR", help="compare DIR, which is old, with --new")
+    parser.add_argument(
+        "--new", type=pathlib.Path, metavar="DIR", default=ROOT / PARTS[4], help="what is new (part4_buffering)"
+    )
     parser.add_argument("--only", default="", help="contenders, separated by commas")
     parser.add_argument("--workloads", default="", help="workloads, separated by commas")
     parser.add_argument("--proxy", action="append", default=[], metavar="NAME=COMMAND", help="one more contender")
@@ -41,11 +60,19 @@ def parse_arguments():
 
 
 def parse_extra(proxies):
-    """Return the contenders of --proxy, name and command; end the program when one has no name."""
+    """Return the contenders of --proxy, name and Command; end the program when one has no name."""
     for proxy in proxies:
         if not re.match(r"[\w-]+=.", proxy):
             sys.exit(f"--proxy wants NAME='command with {{port}} {{backend_host}} {{backend_port}}', and got: {proxy}")
-    return dict(proxy.split("=", 1) for proxy in proxies)
+    return {name: Command(shlex.split(words)) for name, words in (proxy.split("=", 1) for proxy in proxies)}
+
+
+def directory_command(directory):
+    """Return the Command that starts the rsp.py of a directory; end the program when there is none."""
+    program = directory.resolve() / "rsp.py"
+    if not program.exists():
+        sys.exit(f"There is no rsp.py in {directory}. Lay an old version out: git archive COMMIT PART | tar x -C DIR")
+    return Command([sys.executable, str(program), "{config}"])
 
 
 def choose(text, choices, what):
@@ -55,6 +82,27 @@ def choose(text, choices, what):
         if name not in choices:
             sys.exit(f"{name} is no {what}. Choose among: {', '.join(dict.fromkeys(choices))}")
     return chosen
+
+
+@dataclass
+class Comparison:
+    """What is compared with what."""
+
+    names: list  # contenders
+    workloads: list
+    bases: tuple  # those contenders that the others' ratios are to
+    rounds: int  # unless other wishes are stated
+    file: str  # name of what is saved, without its suffix
+
+
+def choose_comparison(options, extra):
+    """Return the Comparison that the command line asks for; adds to the `extra` contenders."""
+    if options.against:
+        extra |= {"old": directory_command(options.against), "new": directory_command(options.new)}
+        return Comparison(["old", "new", "nginx"], AGAINST_WORKLOADS, ("old", "nginx"), 15, "against")
+    if options.switched_off:
+        return Comparison(["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",), 5, "switched_off")
+    return Comparison([*default_names(), *extra], WORKLOADS, ("nginx", "direct"), 5, "results")
 
 
 def describe_machine():
@@ -80,7 +128,7 @@ def measure(field, workloads, rounds, scale, warm_up):
     wrongs = {workload.name: {} for workload in workloads}
     for number in range(rounds + 1):
         for workload in workloads:
-            for contender in field.contenders:
+            for contender in order(field.contenders, number):
                 if contender.name in workload.without or contender.name in wrongs[workload.name]:
                     continue
                 progress(f"round {number} of {rounds}: {workload.title}, {contender.name}")
@@ -89,14 +137,25 @@ def measure(field, workloads, rounds, scale, warm_up):
                         check_answers(contender, workload)
                     if number or warm_up:
                         figure = measure_once(contender, workload, scale)
-                except Wrong as wrong:
+                except (Wrong, AssertionError, OSError) as wrong:
                     wrongs[workload.name][contender.name] = str(wrong)
                     figures[workload.name].pop(contender.name, None)
                     continue
                 if number:
                     figures[workload.name].setdefault(contender.name, []).append(figure)
     progress("")
-    return figures, wrongs
+    names = [contender.name for contender in field.contenders]
+    return tuple(
+        {workload: {name: rows[name] for name in names if name in rows} for workload, rows in found.items()}
+        for found in (figures, wrongs)
+    )
+
+
+def order(contenders, number):
+    """Return the contenders in a round: forwards, then backwards, then both with the next one at the head."""
+    turn = number // 2 % len(contenders)
+    turned = contenders[turn:] + contenders[:turn]
+    return turned[::-1] if number % 2 else turned
 
 
 def progress(text):
@@ -109,7 +168,7 @@ def progress(text):
 
 def measure_once(contender, workload, scale):
     """Return the figures of one run, by name; processor times are those of the contender, in microseconds a unit."""
-    if workload.name == "idle":
+    if workload.is_crowd:
         return dict(zip(("bytes a connection", "milliseconds"), workload.run(contender, scale), strict=True))
     before = contender.processor_time()
     rate, amount = workload.run(contender, scale)
@@ -136,6 +195,9 @@ def summarise(figures, bases):
                         entry[f"to {base}"] = statistics.median(own / other for own, other in pairs)
                         if workload == "connections" and base == "direct":
                             entry["added ms"] = statistics.median(1000 / own - 1000 / other for own, other in pairs)
+                        if base == "old" and len(pairs) > 1:
+                            low, _, high = statistics.quantiles((own / other for own, other in pairs), n=4)
+                            entry["middle half"] = f"{low:.2f}–{high:.2f}"
             summary[workload][name] = entry
     return summary
 
@@ -146,8 +208,9 @@ def median_of(values, key):
     return None if None in figures else statistics.median(figures)
 
 
-COLUMNS = {"to nginx": (10, ".2f"), "to direct": (11, ".2f"), "to part4": (10, ".2f"), "added ms": (10, ".3f"),
-           "user µs": (9, ",.0f"), "kernel µs": (11, ",.0f")}  # fmt: skip
+COLUMNS = {"to old": (8, ".3f"), "middle half": (13, ""), "to nginx": (10, ".2f"), "to direct": (11, ".2f"),
+           "to part4": (10, ".2f"), "added ms": (10, ".3f"), "user µs": (9, ",.0f"),
+           "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
 def table(summary, wrongs, workloads):
@@ -155,7 +218,7 @@ def table(summary, wrongs, workloads):
     lines = []
     for workload in workloads:
         rows = summary[workload.name]
-        if workload.name == "idle":
+        if workload.is_crowd:
             lines += ["", f"{workload.title:<26}{'bytes each':>12}{'a request, ms':>15}"]
             for name, row in rows.items():
                 each = "–" if row["bytes a connection"] is None else f"{row['bytes a connection']:,.0f}"
@@ -183,7 +246,7 @@ def draw(summary, workloads, machine, base, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels = [workload for workload in workloads if workload.name != "idle" and summary[workload.name]]
+    panels = [workload for workload in workloads if not workload.is_crowd and summary[workload.name]]
     figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4.5), sharey=True, squeeze=False)
     names = list(dict.fromkeys(name for workload in panels for name in summary[workload.name]))[::-1]
     for axis, workload in zip(axes[0], panels, strict=True):
@@ -192,9 +255,9 @@ def draw(summary, workloads, machine, base, path):
             if name not in rows:
                 axis.text(0, place, " –", va="center", fontsize=11)
                 continue
-            ours = name.startswith("part")
+            ours = name.startswith(("part", "new"))
             axis.barh(place, rows[name]["rate"], color="#0072B2" if ours else "#BBBBBB", edgecolor="black",
-                      hatch="//" if name == "part4" else None)  # fmt: skip
+                      hatch="//" if name in ("part4", "new") else None)  # fmt: skip
             low = rows[name]["rate"] - rows[name]["least"]
             high = rows[name]["greatest"] - rows[name]["rate"]
             axis.errorbar(rows[name]["rate"], place, xerr=[[low], [high]], color="black", capsize=3)
@@ -217,14 +280,12 @@ def main():
     if missing := missing_tools():
         sys.exit("These tools are missing. " + "; ".join(missing))
     extra = parse_extra(options.proxy)
-    names, workloads, bases = [*default_names(), *extra], WORKLOADS, ("nginx", "direct")
-    if options.switched_off:
-        names, workloads, bases = ["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",)
-    names = choose(options.only, [*names, *extra], "contender")
-    wanted = choose(options.workloads, [workload.name for workload in workloads], "workload")
-    workloads = [workload for workload in workloads if workload.name in wanted]
+    comparison = choose_comparison(options, extra)
+    names = choose(options.only, list(dict.fromkeys([*comparison.names, *extra])), "contender")
+    wanted = choose(options.workloads, [workload.name for workload in comparison.workloads], "workload")
+    workloads = [workload for workload in comparison.workloads if workload.name in wanted]
     scale = 0.1 if options.quick else 1
-    rounds = options.rounds or (1 if options.quick else 5)
+    rounds = options.rounds or (1 if options.quick else comparison.rounds)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     if limit < 9500 * scale and any(workload.name == "idle" for workload in workloads):
@@ -237,17 +298,17 @@ def main():
         make_site(directory)
         with Field(directory, names, extra, min(limit, 20_000)) as field:
             figures, wrongs = measure(field, workloads, rounds, scale, warm_up=not options.quick)
-    summary = summarise(figures, bases)
+    summary = summarise(figures, comparison.bases)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(f"median of {rounds} rounds, {time.monotonic() - start:.0f} s\n")
     print(table(summary, wrongs, workloads))
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
-        path = options.output / ("switched_off" if options.switched_off else "results")
+        path = options.output / comparison.file
         results = {"machine": machine, "rounds": rounds, "summary": summary, "wrong": wrongs, "figures": figures}
         path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-        if any(workload.name != "idle" and summary[workload.name] for workload in workloads):
-            draw(summary, workloads, machine, bases[0], path.with_suffix(".png"))
+        if any(not workload.is_crowd and summary[workload.name] for workload in workloads):
+            draw(summary, workloads, machine, comparison.bases[0], path.with_suffix(".png"))
         print(f"\nSaved as {path.name}.json and {path.name}.png in {os.path.relpath(options.output)}")
 
 

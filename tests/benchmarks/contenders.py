@@ -157,7 +157,7 @@ class Field:
     """All the contenders, in front of one backend; a context manager that ends what it has started."""
 
     def __init__(self, directory, names, extra, descriptors):
-        """Prepare; `extra` maps names to commands, `descriptors` is what each program may open."""
+        """Prepare; `extra` maps names to Commands, `descriptors` is what each program may open."""
         self.directory = pathlib.Path(directory)
         self.names = names
         self.extra = extra
@@ -182,23 +182,24 @@ class Field:
         """End them all."""
         self.stack.close()
 
-    def start(self, name, words_for):
-        """Start one program on a free port; `words_for` is a function of that port."""
+    def start(self, name, words_for, backend_port=None):
+        """Start one program on a free port; `words_for` is a function of that port and of the backend's."""
         port = free_port()
-        return Contender(name, port, words_for(port))
+        return Contender(name, port, words_for(port, backend_port))
 
-    def start_contender(self, name):
-        """Start a contender by its name."""
+    def start_contender(self, name, backend_port=None):
+        """Start a contender by its name, in front of the backend that all share, or of another one."""
+        backend_port = backend_port or self.backend.port
         if name == "direct":
-            return Contender(name, self.backend.port)
+            return Contender(name, backend_port)
         if name == "nginx":
-            return self.start(name, self.nginx_words("stream", NGINX_STREAM))
+            return self.start(name, self.nginx_words("stream", NGINX_STREAM), backend_port)
         if name == "haproxy":
-            return self.start(name, self.haproxy_words)
-        return self.start(name, self.command_words(name))
+            return self.start(name, self.haproxy_words, backend_port)
+        return self.start(name, self.command_words(name), backend_port)
 
     def command_words(self, name):
-        """Return the function from a port to the command line of a part, of asyncio, or of an extra program."""
+        """Return the function from two ports to the command line of a part, of asyncio, or of an extra program."""
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         asyncio_words = [sys.executable, str(HERE / "asyncio_proxy.py"), *ARGUMENTS]
@@ -211,13 +212,13 @@ class Field:
         elif name in switched_off():
             command = Command([sys.executable, str(part4_without(name, directory) / "rsp.py"), "{config}"])
         else:
-            command = Command(shlex.split(self.extra[name]))
-        return lambda port: command.fill_in(port, HOST, self.backend.port, directory)
+            command = self.extra[name]
+        return lambda port, backend_port: command.fill_in(port, HOST, backend_port, directory)
 
     def nginx_words(self, name, template):
-        """Return the function from a port to nginx's command line; it writes the config."""
+        """Return the function from two ports to nginx's command line; it writes the config."""
 
-        def words(port):
+        def words(port, backend_port):
             module = "" if template is NGINX_BACKEND else stream_module()
             path = self.directory / f"{name}.conf"
             path.write_text(
@@ -226,7 +227,7 @@ class Field:
                     directory=self.directory,
                     name=name,
                     port=port,
-                    backend_port=getattr(getattr(self, "backend", None), "port", None),
+                    backend_port=backend_port,
                     **self.settings,
                 )
             )
@@ -234,10 +235,10 @@ class Field:
 
         return words
 
-    def haproxy_words(self, port):
+    def haproxy_words(self, port, backend_port):
         """Return haproxy's command line; writes the config."""
         path = self.directory / "haproxy.conf"
-        path.write_text(HAPROXY.format(port=port, backend_port=self.backend.port, **self.settings))
+        path.write_text(HAPROXY.format(port=port, backend_port=backend_port, **self.settings))
         return ["haproxy", "-db", "-f", str(path)]
 
 

@@ -15,12 +15,23 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from peers import HOST, SMALL_BUFFER, Client, check_pattern, pattern
+from peers import (
+    HOST,
+    SMALL_BUFFER,
+    Client,
+    CollectingBackend,
+    check_pattern,
+    pattern,
+    send_pattern_in_background,
+    wait_until,
+    wait_until_still,
+)
 
 SMALL = 512  # bytes of a small answer
 BIG = 10_000_000  # bytes of a big answer, and of an upload
 AT_ONCE = 100  # connections
 BIG_AT_ONCE = 4  # connections that carry something big
+BYTES_EACH = "bytes each"  # the unit of those workloads that ask for memory, not for a rate
 
 
 class Wrong(Exception):
@@ -36,6 +47,11 @@ class Workload:
     unit: str  # of which the rate is so many a second
     run: Callable  # (contender, scale) -> (rate, how many units were done)
     without: tuple = ()  # contenders that can't do it at all
+
+    @property
+    def is_crowd(self):
+        """Whether clients that only sit there are measured: memory, and what a request takes beside them."""
+        return self.unit == BYTES_EACH
 
 
 def run_tool(*words):
@@ -72,6 +88,8 @@ def check_answers(contender, workload):
             check_pattern(answer.read(), 0)
         if workload.name == "bulk":
             check_slow_download(contender)
+        if workload.name == "upload" and contender.process:
+            check_slow_upload(contender)
     except (AssertionError, OSError) as error:
         raise Wrong(str(error)) from None
 
@@ -84,6 +102,25 @@ def check_slow_download(contender):
         body = client.receive_all().partition(b"\r\n\r\n")[2]
     if hashlib.sha256(body).digest() != hashlib.sha256(pattern(0, BIG)).digest():
         raise Wrong(f"{len(body):,} of {BIG:,} bytes arrived, or not in order")
+
+
+def check_slow_upload(contender):
+    """Send a big request to a backend that begins to read only when no more of it is taken, through a small window.
+
+    So every byte that the backend's socket does not take at once has to wait somewhere, or is lost, on every run.
+    """
+    with (
+        CollectingBackend(BIG, stalled=True, receive_buffer=SMALL_BUFFER) as backend,
+        contender.started_afresh(backend.port) as fresh,
+        Client(fresh.port, timeout=10) as client,
+    ):
+        send_pattern_in_background(client, BIG)
+        wait_until(lambda: client.sent, "the upload has begun")
+        wait_until_still(lambda: client.sent)
+        backend.go.set()
+        wait_until(backend.done.is_set, "the backend has read the upload", 60)
+        if backend.complaint:
+            raise Wrong(f"{backend.received:,} of {BIG:,} uploaded bytes arrived, or not in order")
 
 
 def run_ab(contender, requests, *options, path="small", at_once=AT_ONCE):
@@ -140,15 +177,6 @@ def upload(contender, scale):
     return number_after("Requests per second:", output) * BIG / 1e6, requests * BIG / 1e6
 
 
-def idle_sockets(contender, count):
-    """Return so many connections to a contender that say nothing."""
-    sockets = []
-    for _ in range(count):
-        sock = socket.create_connection((HOST, contender.port), timeout=10)
-        sockets.append(sock)
-    return sockets
-
-
 def ask_once(contender):
     """Return the seconds that one small request of its own connection takes."""
     start = time.perf_counter()
@@ -159,23 +187,43 @@ def ask_once(contender):
     return time.perf_counter() - start
 
 
-def with_idle_clients(contender, scale):
-    """Connect a crowd that says nothing; return (memory in bytes for each, milliseconds that a request takes then).
+def beside_a_crowd(contender, count, join):
+    """Have `count` clients join, each a socket from join(port); return (memory in bytes for each, milliseconds).
 
-    The program is started afresh: one that has been busy has memory to spare, which would hide what the crowd needs.
+    The milliseconds are what a request takes beside them. The program is started afresh: one that has been busy has
+    memory to spare, which would hide what the crowd needs.
     """
-    count = int(4500 * scale)
     with contender.started_afresh() as fresh:
         ask_once(fresh)
         before = fresh.memory()
-        sockets = idle_sockets(fresh, count)
+        crowd = []
         try:
+            for _ in range(count):
+                crowd.append(join(fresh.port))
+            if before is not None:
+                wait_until_still(lambda: fresh.memory() // 65536)
             milliseconds = 1000 * statistics.median(ask_once(fresh) for _ in range(21))
             growth = None if before is None else (fresh.memory() - before) / count
         finally:
-            for sock in sockets:
-                sock.close()
+            for client in crowd:
+                client.close()
     return growth, milliseconds
+
+
+def idle_clients(contender, scale):
+    """Clients that connect, and say nothing."""
+    return beside_a_crowd(contender, int(4500 * scale), lambda port: socket.create_connection((HOST, port), timeout=10))
+
+
+def stalled_clients(contender, scale):
+    """Clients that ask for 10 MB, and do not read."""
+
+    def join(port):
+        client = Client(port, receive_buffer=SMALL_BUFFER, timeout=10)
+        client.send(b"GET /big HTTP/1.0\r\n\r\n")
+        return client
+
+    return beside_a_crowd(contender, max(5, int(50 * scale)), join)
 
 
 ONE_AT_A_TIME = ("part1",)
@@ -184,11 +232,14 @@ WORKLOADS = [
     Workload("keep-alive", "keep-alive", "requests/s", keep_alive, ONE_AT_A_TIME),
     Workload("bulk", "10 MB answers", "MB/s", bulk, ONE_AT_A_TIME),
     Workload("upload", "10 MB uploads", "MB/s", upload, ONE_AT_A_TIME),
-    Workload("idle", "4,500 idle clients", "", with_idle_clients, ONE_AT_A_TIME),
+    Workload("idle", "4,500 idle clients", BYTES_EACH, idle_clients, ONE_AT_A_TIME),
 ]
+PIECES = Workload("pieces", "keep-alive, in two pieces", "requests/s", two_pieces)
 # What shows the worth of each thing that switched_off/ takes away; a crowd that is idle shows none of it.
-SWITCHED_OFF_WORKLOADS = [
-    *WORKLOADS[:2],
-    Workload("pieces", "keep-alive, in two pieces", "requests/s", two_pieces),
-    *WORKLOADS[2:4],
+SWITCHED_OFF_WORKLOADS = [*WORKLOADS[:2], PIECES, *WORKLOADS[2:4]]
+# What a change to a part might make worse.
+AGAINST_WORKLOADS = [
+    *SWITCHED_OFF_WORKLOADS,
+    WORKLOADS[4],
+    Workload("stalled", "50 clients that don't read", BYTES_EACH, stalled_clients),
 ]
