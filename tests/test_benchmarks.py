@@ -13,7 +13,7 @@ BENCHMARKS = ROOT / "tests" / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import million  # noqa: E402
-from bench import order, table  # noqa: E402
+from bench import held_to, order, table  # noqa: E402
 from contenders import missing_tools, part4_without, switched_off  # noqa: E402
 from exercise import outcomes  # noqa: E402
 from workloads import SWITCHED_OFF_WORKLOADS, WORKLOADS  # noqa: E402
@@ -53,6 +53,13 @@ def test_the_first_page_has_the_figures_of_the_million():
     claim += f" that stay {kept[0]} and {kept[1]}."
     assert claim in " ".join((ROOT / "README.md").read_text().split()), f"README.md should say: {claim}"
     assert all(rows["part4"]["failed"] == 0 and rows["part4"]["requests"] == 1_000_000 for rows in kinds)
+
+
+def test_the_page_shows_what_part_4_is_held_to():
+    """Next to each table stands how far part 4 got with what the course has set itself."""
+    page = (BENCHMARKS / "README.md").read_text()
+    for shown in (held_to(saved("results")["summary"]), million.held_to(saved("million")["results"])):
+        assert shown in page, f"tests/benchmarks/README.md shows something else. Hint: paste this:\n{shown}"
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def choose_comparison(options, extra):
         return Comparison(["old", "new", "nginx"], AGAINST_WORKLOADS, ("old", "nginx"), 15, "against")
     if options.switched_off:
         return Comparison(["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",), 5, "switched_off")
-    return Comparison([*default_names(), *extra], WORKLOADS, ("nginx", "direct"), 5, "results")
+    return Comparison([*default_names(), *extra], WORKLOADS, ("nginx", "direct", "asyncio"), 5, "results")
 
 
 def describe_machine():
@@ -213,6 +213,16 @@ COLUMNS = {"to old": (8, ".3f"), "middle half": (13, ""), "to nginx": (10, ".2f"
            "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
+AIMS = [  # what stands on the line; workload and figure; the least, or the most, that part 4 is to reach
+    ("a connection per request, to nginx", "connections", "to nginx", 0.95, None),
+    ("keep-alive, to nginx", "keep-alive", "to nginx", 1.0, None),
+    ("10 MB answers, to nginx", "bulk", "to nginx", 1.5, None),
+    ("10 MB uploads, to nginx", "upload", "to nginx", 1.0, None),
+    ("a connection per request, to asyncio", "connections", "to asyncio", 3.0, None),
+    ("bytes an idle client", "idle", "bytes a connection", None, 1000),
+]
+
+
 def table(summary, wrongs, workloads):
     """Return the results as text."""
     lines = []
@@ -239,39 +249,62 @@ def table(summary, wrongs, workloads):
     return "\n".join(lines[1:])
 
 
+def held_to(summary):
+    """Return, as text, what part 4 is held to beside what this run has measured; "" when that was not measured."""
+    lines = []
+    for title, workload, figure, least, most in AIMS:
+        measured = summary.get(workload, {}).get("part4", {}).get(figure)
+        if measured is not None:
+            wanted = f"at least {least:.2f}" if least else f"at most {most:,}"
+            reached = measured >= least if least else measured <= most
+            shown = f"{measured:.2f}" if least else f"{measured:,.0f}"
+            lines.append(f"  {title:<40}{wanted:>16}{shown:>10}{'' if reached else '   missed'}")
+    return "\n".join(["what part 4 is held to", *lines]) if lines else ""
+
+
 def draw(summary, workloads, machine, base, path):
-    """Draw the rates as bars, one panel for each workload, with a line at the base's."""
+    """Draw the rates as bars, one panel for each workload, two in a row, with a line at the base's."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     panels = [workload for workload in workloads if not workload.is_crowd and summary[workload.name]]
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4.5), sharey=True, squeeze=False)
     names = list(dict.fromkeys(name for workload in panels for name in summary[workload.name]))[::-1]
-    for axis, workload in zip(axes[0], panels, strict=True):
-        rows = summary[workload.name]
-        for place, name in enumerate(names):
-            if name not in rows:
-                axis.text(0, place, " –", va="center", fontsize=11)
-                continue
-            ours = name.startswith(("part", "new"))
-            axis.barh(place, rows[name]["rate"], color="#0072B2" if ours else "#BBBBBB", edgecolor="black",
-                      hatch="//" if name in ("part4", "new") else None)  # fmt: skip
-            low = rows[name]["rate"] - rows[name]["least"]
-            high = rows[name]["greatest"] - rows[name]["rate"]
-            axis.errorbar(rows[name]["rate"], place, xerr=[[low], [high]], color="black", capsize=3)
-        if base in rows:
-            axis.axvline(rows[base]["rate"], color="#D55E00", linestyle="--")
-        axis.set_title(workload.title, fontsize=13)
-        axis.set_xlabel(workload.unit, fontsize=12)
-        axis.set_yticks(range(len(names)), names, fontsize=12)
-        axis.set_xlim(left=0)
-        axis.locator_params(axis="x", nbins=5)
+    rows = (len(panels) + 1) // 2
+    size = (10, 0.9 + rows * (1.2 + 0.28 * len(names)))
+    figure, axes = plt.subplots(rows, 2, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # inches
+    for axis, workload in zip(axes.flat, panels, strict=False):
+        draw_panel(axis, workload, summary[workload.name], names, base)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
     details = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "descriptors")
-    figure.suptitle(f"More is better; whiskers from least to greatest; dashed: {base}  ({details})", fontsize=12)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    title = f"More is better. Whiskers: the least and the greatest. Dashed: {base}. –: does not count."
+    figure.suptitle(f"{title}\n{details}", fontsize=12)
+    figure.savefig(path, dpi=100)
+
+
+def draw_panel(axis, workload, rows, names, base):
+    """Draw the bars of one workload, one for each of the names."""
+    for place, name in enumerate(names):
+        if name not in rows:
+            axis.text(0, place, " –", va="center", fontsize=12)
+            continue
+        row = rows[name]
+        ours = name.startswith(("part", "new"))
+        axis.barh(place, row["rate"], color="#0072B2" if ours else "#BBBBBB", edgecolor="black",
+                  hatch="//" if name in ("part4", "new") else None)  # fmt: skip
+        whiskers = [[row["rate"] - row["least"]], [row["greatest"] - row["rate"]]]
+        axis.errorbar(row["rate"], place, xerr=whiskers, color="black", capsize=3)
+    if base in rows:
+        axis.axvline(rows[base]["rate"], color="#D55E00", linestyle="--", linewidth=2)
+    axis.set_title(workload.title, fontsize=13)
+    axis.set_xlabel(workload.unit, fontsize=12)
+    axis.set_yticks(range(len(names)), names, fontsize=12)
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.locator_params(axis="x", nbins=5)
 
 
 def main():
@@ -302,6 +335,8 @@ def main():
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(f"median of {rounds} rounds, {time.monotonic() - start:.0f} s\n")
     print(table(summary, wrongs, workloads))
+    if comparison.file == "results":
+        print(f"\n{held_to(summary)}")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         path = options.output / comparison.file

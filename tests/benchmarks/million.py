@@ -14,12 +14,13 @@ import statistics
 import sys
 import tempfile
 
-from bench import describe_machine, progress
+from bench import describe_machine, order, progress
 from contenders import Field, missing_tools
 from peers import wait_until_still
 from workloads import AT_ONCE, Wrong, make_site, number_after, run_ab
 
 SLICES = 10
+MOST_TO_NGINX = 1.15  # what part 4 may add to a request, times what nginx adds
 KINDS = {"a connection per request": [], "keep-alive": ["-k"]}  # options of ab
 
 
@@ -44,7 +45,7 @@ def run_kind(contenders, requests, options):
         milliseconds(contender, min(5000, requests // SLICES), options)
     before = {contender.name: state(contender) for contender in contenders}
     for number in range(SLICES):
-        for contender in contenders:
+        for contender in order(contenders, number):
             progress(f"slice {number + 1} of {SLICES}, {' '.join(['ab', *options])}, {contender.name}")
             times[contender.name].append(milliseconds(contender, slices[contender.name], options))
     progress("")
@@ -77,6 +78,16 @@ def table(results):
     return "\n".join(lines[1:])
 
 
+def held_to(results):
+    """Return, as text, how what part 4 adds to a request compares to what nginx adds, and to what it is held."""
+    lines = []
+    for kind, rows in results.items():
+        ratio = rows["part4"]["added ms"] / rows["nginx"]["added ms"]
+        missed = "" if ratio <= MOST_TO_NGINX else "   missed"
+        lines.append(f"  {kind:<40}{f'at most {MOST_TO_NGINX:.2f}':>16}{ratio:>10.2f}{missed}")
+    return "\n".join(["what part 4 adds, to what nginx adds in the same run", *lines])
+
+
 def main():
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -96,7 +107,7 @@ def main():
                 sys.exit(f"A request went wrong: {wrong}")
     machine = describe_machine()
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(f"{AT_ONCE} at a time, medians of {SLICES} slices\n\n{table(results)}")
+    print(f"{AT_ONCE} at a time, medians of {SLICES} slices\n\n{table(results)}\n\n{held_to(results)}")
     if options.output:
         results = {"machine": machine, "results": results}
         (options.output / "million.json").write_text(json.dumps(results, indent=1) + "\n")
