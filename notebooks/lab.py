@@ -198,15 +198,14 @@ if __name__ == "__main__":
 
 # --- the rest is for the notebooks: first, parts and peers ---
 
-sys.path.insert(0, str(HERE.parent / "tests"))
-
 import matplotlib.pyplot as plt
 import numpy as np
-from harness import START_PATIENCE, Command, Proxy, is_listening, part_command, tcp_sockets
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from peers import LONG_PATIENCE, Backend, Client, free_port, wait_until
+
+from support.harness import START_PATIENCE, Command, Proxy, is_listening, part_command, tcp_sockets
+from support.peers import LONG_PATIENCE, Backend, Client, free_port, wait_until
 
 
 def start_part(part, backend, **options):

@@ -4,7 +4,6 @@ With workers (pytest -n 2) each collects and runs by itself. What they have to k
 directory; what the report card needs travels with the tests' reports to the process that prints it.
 """
 
-import collections
 import os
 import pathlib
 import resource
@@ -12,8 +11,11 @@ import tempfile
 import time
 
 import pytest
-from behaviours import BEHAVIOURS, BY_NAME, PARTS, verdict
-from harness import Proxy, any_command, part_command
+
+from behaviours import BY_NAME
+from report_card import ReportCard
+from support.harness import Proxy, any_command, part_command
+from support.parts import PARTS
 
 YOURS = "yours"  # in place of a part's number: the program that --proxy names
 DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
@@ -147,34 +149,3 @@ def start_proxy(command):
     yield start
     for proxy in running:
         proxy.stop()
-
-
-class ReportCard:
-    """Collects each row's outcomes, those of all the workers, and prints them after the last test."""
-
-    def __init__(self, config):
-        """Begin with nothing."""
-        self.config = config
-        self.outcomes = collections.defaultdict(list)  # row's name -> "passed", "failed" or "skipped"
-
-    def pytest_runtest_logreport(self, report):
-        """Note a test's outcome."""
-        row = dict(report.user_properties).get("behaviour")
-        if row and (report.when == "call" or report.outcome != "passed"):
-            self.outcomes[row].append(report.outcome)
-
-    def pytest_terminal_summary(self, terminalreporter):
-        """Print the report card."""
-        if not self.config.proxy_command or not self.outcomes:
-            return
-        write = terminalreporter.write_line
-        terminalreporter.section("report card")
-        reached = {name for name, outcomes in self.outcomes.items() if set(outcomes) == {"passed"}}
-        for row in BEHAVIOURS:
-            outcomes = self.outcomes.get(row.name, [])
-            passed = outcomes.count("passed")
-            word = "yes" if row.name in reached else "no " if outcomes else "–  "
-            count = f"  ({passed} of {len(outcomes)})" if outcomes and row.name not in reached else ""
-            write(f"{word}  {row.text}{count}")
-        write("")
-        write(verdict(reached, set(self.outcomes)))

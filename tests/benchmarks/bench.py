@@ -26,7 +26,8 @@ import time
 from dataclasses import dataclass
 
 from contenders import Field, default_names, missing_tools, switched_off
-from harness import PARTS, ROOT, Command
+from support.harness import Command
+from support.parts import PARTS, ROOT
 from workloads import (
     AGAINST_WORKLOADS,
     AT_ONCE,

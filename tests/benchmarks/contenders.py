@@ -14,13 +14,12 @@ import subprocess
 import sys
 import time
 
+from support.harness import ARGUMENTS, Command, is_listening, part_command
+from support.parts import PARTS, ROOT
+from support.patches import apply_patch
+from support.peers import HOST, free_port
+
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "exercises")]
-
-from exercise import apply_patch  # noqa: E402
-from harness import ARGUMENTS, PARTS, ROOT, Command, is_listening, part_command  # noqa: E402
-from peers import HOST, free_port  # noqa: E402
-
 TOOLS = {"ab": "apache2-utils", "wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy"}  # program -> Debian package
 STREAM_MODULE = "ngx_stream_module.so"
 STREAM_MODULE_PLACES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"]

@@ -16,7 +16,7 @@ import tempfile
 
 from bench import describe_machine, order, progress
 from contenders import Field, missing_tools
-from peers import wait_until_still
+from support.peers import wait_until_still
 from workloads import AT_ONCE, Wrong, make_site, number_after, run_ab
 
 SLICES = 10

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from peers import (
+from support.peers import (
     HOST,
     SMALL_BUFFER,
     Client,

@@ -33,11 +33,11 @@ import xml.etree.ElementTree
 HERE = pathlib.Path(__file__).resolve().parent
 TESTS = HERE.parent
 MUSEUM = HERE / "museum"
-sys.path.insert(0, str(TESTS))  # so that a check can say: from peers import Client
 
 try:
-    from behaviours import PARTS
-    from harness import ARGUMENTS, START_PATIENCE, Command, Proxy, part_command
+    from support.harness import ARGUMENTS, START_PATIENCE, Command, Proxy, part_command
+    from support.parts import PARTS, ROOT
+    from support.patches import apply_patch, need_git
 except ImportError as missing:
     sys.exit(f"{missing.name} is missing. Install what the tests need: pip install -r requirements.txt")
 
@@ -92,7 +92,7 @@ class Exercise:
 
     def start(self, directory):
         """Make a student's directory: a copy of the part, and the starter over it."""
-        shutil.copytree(TESTS.parent / PARTS[self.part], directory, ignore=LEFT_OUT, dirs_exist_ok=True)
+        shutil.copytree(ROOT / PARTS[self.part], directory, ignore=LEFT_OUT, dirs_exist_ok=True)
         if (self.directory / "starter").exists():
             shutil.copytree(self.directory / "starter", directory, ignore=LEFT_OUT, dirs_exist_ok=True)
         pathlib.Path(directory, MADE_FOR).write_text(f"{self.name}\n")
@@ -214,7 +214,7 @@ class Work:
     def run_suite(self, selection, command=None):
         """Run the tests of the shared suite that `pytest -k selection` chooses; raise AssertionError when one fails."""
         self.notes.setdefault("sent", f'what the shared suite sends: pytest tests --proxy … -k "{selection}"')
-        tests = outcomes(command or self.command(), "-x", "-k", selection, TESTS / "test_behaviours.py")
+        tests = outcomes(command or self.command(), "-x", "-k", selection, TESTS / "suite" / "test_behaviours.py")
         assert tests, f"-k {selection!r} chooses no test"
         for name, what in tests:
             if what is not None:
@@ -268,7 +268,8 @@ class Attack:
 def run_pytest(words):
     """Run pytest with these words, and return what it printed."""
     # Plugins that happen to be installed are of no use here, and looking for them takes a second.
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    path = os.pathsep.join(map(str, (TESTS, TESTS / "suite")))  # -p conftest looks there, before pytest reads its file
+    environment = os.environ | {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     words = [sys.executable, "-m", "pytest", "-q", *map(str, words)]
     try:
         run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=SUITE_PATIENCE)
@@ -461,21 +462,6 @@ def differing_tasks(exercise, tasks):
             yield f"card.md: the transcript has task ({letter}) as {text!r}, check.py as {in_check.get(letter)!r}"
 
 
-def need_git():
-    """Raise LookupError when there is no git to apply a patch with."""
-    if shutil.which("git") is None:
-        raise LookupError("git is missing, which puts a patch in place. Install it: sudo apt install git")
-
-
-def apply_patch(patch, directory):
-    """Change the files in a directory by a patch; return git's complaint, or ""."""
-    need_git()
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(pathlib.Path(directory).resolve().parent)}
-    words = ["git", "apply", "--whitespace=nowarn", str(patch)]
-    run = subprocess.run(words, cwd=directory, env=environment, capture_output=True, text=True, timeout=30)
-    return run.stderr.strip()
-
-
 def put_solution(exercise, directory):
     """Turn a starter into the solution; a patch that does not apply is a LookupError."""
     if complaint := apply_patch(exercise.directory / "solution.patch", directory):
@@ -549,7 +535,7 @@ def put_bug(bug, directory):
     if not patch.exists():
         bugs = sorted(path.stem for path in MUSEUM.glob("*.patch"))
         raise LookupError(f"There is no bug {bug}. Choose one: {', '.join(bugs)}")
-    shutil.copytree(TESTS.parent / PARTS[4], directory, ignore=LEFT_OUT)
+    shutil.copytree(ROOT / PARTS[4], directory, ignore=LEFT_OUT)
     if complaint := apply_patch(patch, directory):
         raise LookupError(f"{patch.name} no longer applies: {complaint}. Refresh it: see museum/README.md, at its end")
     return Command([sys.executable, str(directory / "rsp.py"), "{config}"])

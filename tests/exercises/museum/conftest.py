@@ -1,3 +1,3 @@
-"""The example is an answer to an exercise, not a test of the suite; tests/test_bug_museum.py runs it."""
+"""The example is an answer to an exercise, not a test of the suite; tests/course/test_bug_museum.py runs it."""
 
 collect_ignore = ["example_test.py"]

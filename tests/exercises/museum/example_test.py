@@ -6,7 +6,8 @@ python tests/exercises/exercise.py museum never_resumed tests/exercises/museum/e
 import time
 
 import pytest
-from peers import SMALL_BUFFER, StreamingBackend
+
+from support.peers import SMALL_BUFFER, StreamingBackend
 
 pytestmark = pytest.mark.behaviour("hard use")  # by this mark the test gets your proxy, see tests/conftest.py
 

@@ -1,6 +1,6 @@
 """Predict which bytes of a request pass through part 1."""
 
-from peers import CHUNK, SilentBackend, StreamingBackend, wait_until, wait_until_still
+from support.peers import CHUNK, SilentBackend, StreamingBackend, wait_until, wait_until_still
 
 
 def bytes_that_arrive(proxy, backend, pieces):

@@ -1,8 +1,8 @@
 """Checks that part 1 reads a whole request head: up to the blank line that ends it."""
 
-from harness import has_unread_bytes
-from peers import HttpBackend, wait_until
-from test_behaviours import test_a_request_may_arrive_in_two_pieces as in_two_pieces
+from suite.test_behaviours import test_a_request_may_arrive_in_two_pieces as in_two_pieces
+from support.harness import has_unread_bytes
+from support.peers import HttpBackend, wait_until
 
 
 def two_pieces(work):

@@ -3,7 +3,7 @@
 import socket
 import time
 
-from peers import HOST, Client, HttpBackend, wait_until
+from support.peers import HOST, Client, HttpBackend, wait_until
 
 SILENCE = 1.0  # seconds that the first client says nothing
 TRIES = 5  # further clients

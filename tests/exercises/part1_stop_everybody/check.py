@@ -1,7 +1,7 @@
 """Checks a client that stops part 1 for everybody, with one connection."""
 
-from harness import tcp_sockets
-from peers import Client, HttpBackend, wait_until
+from support.harness import tcp_sockets
+from support.peers import Client, HttpBackend, wait_until
 
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"
 

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from peers import EchoBackend, StreamingBackend, wait_until_still
+from support.peers import EchoBackend, StreamingBackend, wait_until_still
 
 
 def settled(proxy):

@@ -1,8 +1,8 @@
 """Checks that a client of part 2 may stop sending, and still listen."""
 
-from harness import check_quiet
-from peers import EchoBackend, HttpBackend, wait_until, wait_until_still
-from test_behaviours import test_a_half_closed_client_still_gets_its_answer as half_closed_client
+from suite.test_behaviours import test_a_half_closed_client_still_gets_its_answer as half_closed_client
+from support.harness import check_quiet
+from support.peers import EchoBackend, HttpBackend, wait_until, wait_until_still
 
 
 def gets_its_answer(work):

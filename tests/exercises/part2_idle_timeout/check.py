@@ -2,8 +2,8 @@
 
 import time
 
-from harness import check_quiet
-from peers import Backend, EchoBackend, wait_until, wait_until_still
+from support.harness import check_quiet
+from support.peers import Backend, EchoBackend, wait_until, wait_until_still
 
 SECONDS = 0.6  # of silence, until a connection is closed
 ENVIRONMENT = {"RSP_IDLE_SECONDS": str(SECONDS)}

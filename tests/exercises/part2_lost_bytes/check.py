@@ -2,7 +2,7 @@
 
 import re
 
-from peers import StreamingBackend
+from support.peers import StreamingBackend
 
 COUNT = 20_000_000  # bytes that the backend sends to each client
 

@@ -4,8 +4,8 @@ import ast
 import pathlib
 import sys
 
-from harness import ARGUMENTS, Command
-from test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
+from suite.test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
+from support.harness import ARGUMENTS, Command
 
 PROGRAM = pathlib.Path(__file__).parent / "starter" / "without_epoll.py"
 ROWS = (  # what part 2 can do, and a selector can break: words of tests' names

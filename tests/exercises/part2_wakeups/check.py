@@ -3,8 +3,8 @@
 import pathlib
 import sys
 
-from harness import ARGUMENTS, Command
-from peers import SilentBackend, StreamingBackend, wait_until_still
+from support.harness import ARGUMENTS, Command
+from support.peers import SilentBackend, StreamingBackend, wait_until_still
 
 PROGRAM = pathlib.Path(__file__).parent / "starter" / "count_events.py"
 

@@ -2,8 +2,8 @@
 
 import pathlib
 
-from harness import Command
-from peers import EchoBackend, connect_and_be_turned_away, wait_until
+from support.harness import Command
+from support.peers import EchoBackend, connect_and_be_turned_away, wait_until
 
 
 class WithConfig(Command):

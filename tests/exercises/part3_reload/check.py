@@ -5,8 +5,8 @@ import pathlib
 import signal
 import time
 
-from harness import CONFIG
-from peers import HOST, EchoBackend, wait_until
+from support.harness import CONFIG
+from support.peers import HOST, EchoBackend, wait_until
 
 
 def reload(work, proxy, port, backend_host=HOST, addition=""):

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 
-from harness import ROOT, START_PATIENCE, part_command
+from support.harness import START_PATIENCE, part_command
+from support.parts import ROOT
 
 PART = ROOT / "part3_lua"
 

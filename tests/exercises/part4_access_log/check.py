@@ -3,7 +3,7 @@
 import re
 import time
 
-from peers import EchoBackend, HttpBackend, connect_and_be_reset, free_port, pattern, wait_until
+from support.peers import EchoBackend, HttpBackend, connect_and_be_reset, free_port, pattern, wait_until
 
 LINE = re.compile(r"127\.0\.0\.1 port (\d+): (\d+) bytes up, (\d+) down, (\d+\.\d+) s$", re.MULTILINE)
 LOOK = "Hint: 127.0.0.1 port 50000: 12 bytes up, 345 down, 0.07 s"

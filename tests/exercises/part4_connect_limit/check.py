@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from peers import Client, EchoBackend, FullBackend, HttpBackend, wait_until, wait_until_still
+from support.peers import Client, EchoBackend, FullBackend, HttpBackend, wait_until, wait_until_still
 
 SECONDS = 0.5  # that a connect may take
 ENVIRONMENT = {"RSP_CONNECT_SECONDS": str(SECONDS)}

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from peers import Backend, set_reset_on_close, wait_until, wait_until_still
+from support.peers import Backend, set_reset_on_close, wait_until, wait_until_still
 
 THINKING = 0.5  # seconds
 

@@ -3,8 +3,8 @@
 import threading
 import time
 
-from harness import check_quiet
-from peers import LONG_PATIENCE, CollectingBackend, HttpBackend, StreamingBackend, pattern, wait_until
+from support.harness import check_quiet
+from support.peers import LONG_PATIENCE, CollectingBackend, HttpBackend, StreamingBackend, pattern, wait_until
 
 LIMIT = 1_000_000  # bytes a second
 COUNT = 2_000_000  # bytes

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from peers import Client, HttpBackend, SilentBackend, wait_until
+from support.peers import Client, HttpBackend, SilentBackend, wait_until
 
 DESCRIPTORS = 60  # that the proxy may have
 PAUSE = 1  # seconds without an answer that count as none

@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from peers import LONG_PATIENCE, SMALL_BUFFER, StreamingBackend, wait_until, wait_until_still
+from support.peers import LONG_PATIENCE, SMALL_BUFFER, StreamingBackend, wait_until, wait_until_still
 
 MEGABYTE = 1_000_000  # bytes
 COUNT = 200 * MEGABYTE  # bytes that each client asks for

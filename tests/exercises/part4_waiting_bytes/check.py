@@ -4,7 +4,7 @@ import contextlib
 import re
 import signal
 
-from peers import LONG_PATIENCE, SMALL_BUFFER, StreamingBackend, wait_until, wait_until_still
+from support.peers import LONG_PATIENCE, SMALL_BUFFER, StreamingBackend, wait_until, wait_until_still
 
 LINE = re.compile(r"(\d+) bytes wait in (\d+) of (\d+) write buffers?$", re.MULTILINE)
 LIMIT = 262144  # bytes that may wait for one side

@@ -7,7 +7,8 @@ import time
 
 import pytest
 import requests
-from harness import (
+
+from support.harness import (
     START_LINE,
     START_PATIENCE,
     Command,
@@ -20,7 +21,7 @@ from harness import (
     request,
     run_briefly,
 )
-from peers import (
+from support.peers import (
     HOST,
     LONG_PATIENCE,
     PATIENCE,

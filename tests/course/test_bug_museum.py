@@ -4,7 +4,6 @@ Needs git, which applies the patches, and lupa, which runs part 4.
 """
 
 import importlib.util
-import pathlib
 import re
 import shutil
 import subprocess
@@ -12,14 +11,12 @@ import sys
 
 import pytest
 
-TESTS = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(TESTS / "exercises"))
-
-from behaviours import BEHAVIOURS  # noqa: E402
-from exercise import MUSEUM, is_assertion, museum, outcomes, put_bug  # noqa: E402
+from behaviours import BEHAVIOURS
+from exercise import MUSEUM, is_assertion, museum, outcomes, put_bug
+from support.parts import ROOT
 
 BUGS = sorted(path.stem for path in MUSEUM.glob("*.patch"))
-SUITE = [TESTS / name for name in ("test_behaviours.py", "test_hard_use.py", "test_caught_bugs.py")]
+SUITE = [ROOT / "tests" / "suite" / name for name in ("test_behaviours.py", "test_hard_use.py", "test_caught_bugs.py")]
 NEEDS = pytest.mark.skipif(
     shutil.which("git") is None or importlib.util.find_spec("lupa") is None,
     reason="git or lupa is missing: install it to have the museum's bugs tried",
@@ -66,7 +63,7 @@ def test_every_bug_has_a_story_and_every_story_a_bug():
 @pytest.mark.parametrize("bug, told", [("never_resumed", True), ("busy", False)])
 def test_the_example_tells_its_bug_from_the_sound_part(bug, told):
     """The command that students use says of the example what is true: it notices its bug, and not another one."""
-    words = [sys.executable, TESTS / "exercises" / "exercise.py", "museum", bug, MUSEUM / "example_test.py"]
+    words = [sys.executable, ROOT / "tests" / "exercises" / "exercise.py", "museum", bug, MUSEUM / "example_test.py"]
     run = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert ("Your test tells them apart." in run.stdout, run.returncode) == (told, 0 if told else 1), run.stdout
 

@@ -5,13 +5,13 @@ what its prose says. What was shipped is looked at too: its output, its plots, i
 """
 
 import ast
-import pathlib
 import re
 
 import pytest
-from behaviours import PARTS
 
-NOTEBOOKS = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
+from support.parts import PARTS, ROOT
+
+NOTEBOOKS = ROOT / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 EXPECTED = {f"part{part}.ipynb" for part in PARTS} | {"headline.ipynb"}
 TIMEOUT = 120  # seconds for one cell

@@ -16,10 +16,9 @@ import sys
 import tempfile
 import time
 
-from behaviours import PARTS
-from peers import HOST, PATIENCE, Client, free_port, wait_until
+from support.parts import PARTS, ROOT
+from support.peers import HOST, PATIENCE, Client, free_port, wait_until
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 START_PATIENCE = 15  # seconds that a program may take to start, or to say why it does not
 START_LINE = "Started.  Listening on port {port}."
 CONFIG = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\nbackendPort = "{backend_port}"\n'

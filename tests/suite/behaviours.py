@@ -7,12 +7,7 @@ reason given here.
 
 from dataclasses import dataclass
 
-PARTS = {
-    1: "part1_single",
-    2: "part2_epoll",
-    3: "part3_lua",
-    4: "part4_buffering",
-}
+from support.parts import PARTS
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,16 @@ import subprocess
 import sys
 
 import pytest
-from harness import ARGUMENTS, PARTS, ROOT, Command
+
+import million
+from bench import held_to, order, table
+from contenders import missing_tools, part4_without, switched_off
+from exercise import outcomes
+from support.harness import ARGUMENTS, Command
+from support.parts import PARTS, ROOT
+from workloads import SWITCHED_OFF_WORKLOADS, WORKLOADS
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import million  # noqa: E402
-from bench import held_to, order, table  # noqa: E402
-from contenders import missing_tools, part4_without, switched_off  # noqa: E402
-from exercise import outcomes  # noqa: E402
-from workloads import SWITCHED_OFF_WORKLOADS, WORKLOADS  # noqa: E402
-
 BENCH = [sys.executable, str(BENCHMARKS / "bench.py"), "--quick", "--rounds", "1"]
 
 
@@ -142,7 +141,7 @@ def test_part_4_works_with_this_or_that_switched_off(name, tmp_path):
     """Each patch applies, and what it makes of part 4 still loses no byte: only its speed may differ."""
     program = part4_without(name, tmp_path) / "rsp.py"
     command = Command([sys.executable, str(program), "{config}"])
-    tests = outcomes(command, "-k", "slow_client or slow_backend", ROOT / "tests" / "test_behaviours.py")
+    tests = outcomes(command, "-k", "slow_client or slow_backend", ROOT / "tests" / "suite" / "test_behaviours.py")
     assert [what for _, what in tests] == [None, None], tests
 
 

@@ -10,8 +10,17 @@ import socket
 import time
 
 import pytest
-from harness import tcp_queues
-from peers import SMALL_BUFFER, EchoBackend, Puppet, pattern, reset_after_delivery, wait_until, wait_until_acknowledged
+
+from support.harness import tcp_queues
+from support.peers import (
+    SMALL_BUFFER,
+    EchoBackend,
+    Puppet,
+    pattern,
+    reset_after_delivery,
+    wait_until,
+    wait_until_acknowledged,
+)
 
 pytestmark = pytest.mark.behaviour("hard use")
 

@@ -15,12 +15,10 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "exercises"))
-
-import exercise  # noqa: E402
-from harness import any_command  # noqa: E402
-from peers import wait_until  # noqa: E402
+import exercise
+from support.harness import any_command
+from support.parts import PARTS, ROOT
+from support.peers import wait_until
 
 NAMES = exercise.names()
 GATED = "part1_big_request"  # a quick one, on which the commands are tried
@@ -42,7 +40,7 @@ def run(*words, **options):
 def test_there_are_four_exercises_a_part_and_all_four_kinds():
     """At least sixteen in all; in each part at least one to predict, to break, to fix and to extend."""
     assert len(NAMES) >= 16, f"{len(NAMES)} exercises: {NAMES}. {HINT}"
-    for part in exercise.PARTS:
+    for part in PARTS:
         kinds = [each.kind for each in map(exercise.Exercise, NAMES) if each.part == part]
         assert len(kinds) >= 4, f"part {part} has {len(kinds)} exercises. {HINT}"
         missing = set(exercise.KINDS) - set(kinds)

@@ -7,8 +7,9 @@ import threading
 import time
 
 import pytest
-from harness import check_quiet
-from peers import (
+
+from support.harness import check_quiet
+from support.peers import (
     LONG_PATIENCE,
     SMALL_BUFFER,
     Client,

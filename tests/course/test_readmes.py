@@ -11,7 +11,6 @@ import filecmp
 import importlib
 import importlib.util
 import os
-import pathlib
 import re
 import shlex
 import shutil
@@ -21,9 +20,10 @@ import subprocess
 import sys
 
 import pytest
-from behaviours import BEHAVIOURS, PARTS, markdown_table
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from behaviours import BEHAVIOURS, markdown_table
+from support.parts import PARTS, ROOT
+
 README = ROOT / "README.md"
 PART_READMES = [ROOT / directory / "README.md" for directory in PARTS.values()]
 READMES = [README, *PART_READMES]
@@ -126,7 +126,7 @@ def test_every_part_has_four_exercises_with_hints(readme):
 
 def test_checks_of_exercises_choose_some_test():
     """Each `pytest … -k word` in a README selects at least one test by its name."""
-    names = re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in ROOT.glob("tests/test_*.py")), re.M)
+    names = re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py")), re.M)
     words = [(readme, word) for readme in READMES for word in re.findall(r"-k (\w+)", readme.read_text())]
     assert words, "No README has a check with -k any more. Hint: remove this test, or look at the exercises."
     for readme, word in words:
@@ -247,18 +247,18 @@ def test_the_table_of_behaviours_is_the_tests_own():
     shown = text.partition("<!-- behaviours -->\n")[2].partition("\n<!-- /behaviours -->")[0]
     assert shown == markdown_table(), (
         "README.md: the table between the marks <!-- behaviours --> and <!-- /behaviours --> is not up to date. "
-        "Hint: paste what python3 tests/behaviours.py prints."
+        "Hint: paste what python3 tests/suite/behaviours.py prints."
     )
 
 
 def test_the_sample_report_card_is_in_the_report_cards_words():
-    """The rows and the verdict that README.md shows are made of the words in tests/behaviours.py."""
+    """The rows and the verdict that README.md shows are made of the words in tests/suite/behaviours.py."""
     card = next(text for _, text in fences(README, "text") if "Your proxy has reached" in text)
     texts = {row.text for row in BEHAVIOURS}
     for line in card.splitlines():
         if line.startswith(("yes  ", "no   ")):
             row = re.sub(r"  \(\d+ of \d+\)$", "", line[5:])
-            assert row in texts, f"README.md: no row reads {row!r}. Hint: see tests/behaviours.py."
+            assert row in texts, f"README.md: no row reads {row!r}. Hint: see tests/suite/behaviours.py."
         elif line != "…":
             part, missing = re.fullmatch(r"Your proxy has reached part (\d)\. Next: (.*)\.", line).groups()
             first = next(row for row in BEHAVIOURS if row.parts[int(part)] == "no")

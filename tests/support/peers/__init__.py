@@ -1,0 +1,108 @@
+"""The two ends that a proxy stands between: clients and backends, most of them badly behaved.
+
+    from support.peers import EchoBackend, wait_until
+
+    def test_hello(start_proxy):
+        with EchoBackend() as backend, start_proxy(backend).connect() as client:
+            client.send(b"hello")
+            assert client.receive_exactly(5) == b"hello"
+
+the proxy      proxy = start_proxy(backend): .port .connect() .get("/") .stopped() .memory() .cpu_seconds()
+               .open_files() .limit_open_files(count) .errors() .check_unharmed(); all of it: support/harness.py
+a client       proxy.connect(), or Client(port), with receive_buffer=SMALL_BUFFER a slow one, which sends and receives:
+                 .send(data) .receive() .receive_exactly(count) .receive_all() .receive_pattern(count, start)
+                 .expect_end() .expect_reset() .half_close() .reset() .close() .sent .received
+               send_byte_by_byte(client, data)   send_pattern_in_background(client, count)
+               connect_and_be_reset(port)   connect_and_be_turned_away(port)
+a backend      each has .port .connections .received .sent .ends .resets, and is used in a with-block
+  HttpBackend          a web server: / /slow?seconds= /bytes?count= /chunked?count= /status?code= /die, POST / and /sum
+  EchoBackend          sends back what it gets
+  StreamingBackend     sends so many bytes of the pattern, then closes (or resets)
+  CollectingBackend    reads the pattern, checks it, says how many bytes they were; may be stalled until .go.set()
+  DuplexBackend        sends and reads the pattern at the same time
+  TurnBackend          answers every request of so many bytes with as many
+  PushingBackend       sends messages of its own accord while it reads
+  Puppet               does nothing; the test itself uses .connection, a socket
+  SilentBackend        reads, and never says a word
+  StalledBackend       neither reads nor writes until .go.set()
+  JammedBackend        sends all it can, reads nothing, resets on .go.set()
+  FullBackend          an echo which, after .fill(), leaves everybody knocking at the door
+  Backend              for one of your own: write serve(self, connection)
+the bytes      pattern(start, count)   pattern_chunks(count)   check_pattern(received, start): a wrong byte is named
+waiting        wait_until(condition, what)   wait_until_still(number)   wait_until_acknowledged(socket)
+sockets        free_port()   set_reset_on_close(socket)   reset_after_delivery(socket)
+
+Every call has a time limit. What goes wrong is raised as AssertionError, with what was sent, what came back, and a
+hint: tests, notebooks and exercises show it as it is. Everything happens on 127.0.0.1.
+"""
+
+from support.peers.backends import (
+    Backend,
+    CollectingBackend,
+    DuplexBackend,
+    EchoBackend,
+    FullBackend,
+    JammedBackend,
+    Puppet,
+    PushingBackend,
+    SilentBackend,
+    StalledBackend,
+    StreamingBackend,
+    TurnBackend,
+)
+from support.peers.clients import (
+    Client,
+    connect_and_be_reset,
+    connect_and_be_turned_away,
+    send_byte_by_byte,
+    send_pattern_in_background,
+)
+from support.peers.pattern import CHUNK, PERIOD, check_pattern, pattern, pattern_chunks
+from support.peers.sockets import (
+    HOST,
+    SMALL_BUFFER,
+    free_port,
+    reset_after_delivery,
+    set_reset_on_close,
+    wait_until_acknowledged,
+)
+from support.peers.waiting import LONG_PATIENCE, PATIENCE, wait_until, wait_until_still
+from support.peers.web import HttpBackend, HttpHandler, HttpServer
+
+__all__ = [
+    "CHUNK",
+    "HOST",
+    "LONG_PATIENCE",
+    "PATIENCE",
+    "PERIOD",
+    "SMALL_BUFFER",
+    "Backend",
+    "Client",
+    "CollectingBackend",
+    "DuplexBackend",
+    "EchoBackend",
+    "FullBackend",
+    "HttpBackend",
+    "HttpHandler",
+    "HttpServer",
+    "JammedBackend",
+    "Puppet",
+    "PushingBackend",
+    "SilentBackend",
+    "StalledBackend",
+    "StreamingBackend",
+    "TurnBackend",
+    "check_pattern",
+    "connect_and_be_reset",
+    "connect_and_be_turned_away",
+    "free_port",
+    "pattern",
+    "pattern_chunks",
+    "reset_after_delivery",
+    "send_byte_by_byte",
+    "send_pattern_in_background",
+    "set_reset_on_close",
+    "wait_until",
+    "wait_until_acknowledged",
+    "wait_until_still",
+]

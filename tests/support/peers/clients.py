@@ -1,0 +1,201 @@
+"""Clients of a proxy, well and badly behaved: plain blocking sockets with a time limit on every call."""
+
+import select
+import socket
+import threading
+import time
+
+from support.peers.pattern import CHUNK, check_pattern, pattern
+from support.peers.sockets import HOST, set_reset_on_close
+from support.peers.waiting import PATIENCE
+
+
+class Client:
+    """A connection to a proxy, or to anything else on this machine that listens."""
+
+    def __init__(self, port, receive_buffer=None, timeout=PATIENCE, segment=None):
+        """Connect; `receive_buffer` (bytes) makes a slow reader, `timeout` (seconds) limits every call.
+
+        A small `segment` (bytes), which is what TCP sends at a time, keeps the kernel's queues small at both ends.
+        """
+        self.socket = socket.socket()
+        self.sent = 0  # bytes
+        self.received = 0  # bytes
+        self.socket.settimeout(timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what stalls is not to be our fault
+        if receive_buffer:  # before connect, since it decides the window that TCP offers
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if segment:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+        try:
+            self.socket.connect((HOST, port))
+        except OSError as error:
+            self.socket.close()
+            raise AssertionError(f"couldn't connect to port {port}: {error}. Hint: is it still running?") from None
+
+    def __enter__(self):
+        """Return the client."""
+        return self
+
+    def __exit__(self, *_):
+        """Close the connection."""
+        self.close()
+
+    def complain(self, what, hint):
+        """Raise AssertionError with what happened so far."""
+        raise AssertionError(
+            f"{what}, after {self.sent:,} bytes sent and {self.received:,} received. Hint: {hint}"
+        ) from None
+
+    def send(self, data):
+        """Send all of the data."""
+        try:
+            self.socket.sendall(data)
+        except TimeoutError:
+            self.complain(f"{len(data):,} bytes were not taken in {self.socket.gettimeout()} s", "who reads them?")
+        except OSError as error:
+            self.complain(f"sending failed: {error}", "the connection was closed while the client was still sending")
+        self.sent += len(data)
+
+    def receive(self, most=CHUNK):
+        """Return some bytes, at most so many; none mean end of file."""
+        try:
+            data = self.socket.recv(most)
+        except TimeoutError:
+            self.complain(
+                f"nothing came back for {self.socket.gettimeout()} s",
+                "is somebody else being served, or did this client's last bytes never reach the backend?",
+            )
+        except OSError as error:
+            self.complain(f"receiving failed: {error}", "the connection was reset: the client saw it break off")
+        self.received += len(data)
+        return data
+
+    def receive_exactly(self, count):
+        """Return so many bytes."""
+        data = bytearray()
+        while len(data) < count:
+            piece = self.receive(count - len(data))
+            if not piece:
+                self.complain(f"end of file after {len(data):,} of {count:,} bytes", "somebody closed too early")
+            data += piece
+        return bytes(data)
+
+    def receive_all(self):
+        """Return everything up to the end of file."""
+        data = bytearray()
+        while piece := self.receive():
+            data += piece
+        return bytes(data)
+
+    def receive_pattern(self, count, start=0):
+        """Receive so many bytes of the test pattern, from byte `start` of it on, and check each."""
+        position = start
+        while position < start + count:
+            data = self.receive(min(CHUNK, start + count - position))
+            if not data:
+                self.complain(
+                    f"end of file after {position - start:,} of {count:,} bytes",
+                    "bytes that wait for a slow reader must not get lost when the other side closes",
+                )
+            check_pattern(data, position)
+            position += len(data)
+
+    def expect_end(self):
+        """Receive the end of file, and nothing before it."""
+        data = self.receive()
+        assert not data, f"expected the end of file, and got {data[:40]!r}"
+
+    def expect_reset(self):
+        """Receive a reset, and nothing before it."""
+        try:
+            data = self.socket.recv(CHUNK)
+        except ConnectionResetError:
+            return
+        except TimeoutError:
+            self.complain("waited for a reset, and nothing came", "pass on that the other side is gone")
+        self.complain(
+            f"expected a reset, and got {'an end of file' if not data else repr(data[:40])}",
+            "a clean end looks like a complete answer; SO_LINGER with 0 seconds makes close send a reset",
+        )
+
+    def half_close(self):
+        """Say that there is nothing more to send, and keep listening."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.complain(f"half-closing failed: {error}", "the connection was closed while the client was sending")
+
+    def reset(self):
+        """Vanish: close with a reset, whatever is under way."""
+        set_reset_on_close(self.socket)
+        self.socket.close()
+
+    def close(self):
+        """Close the connection."""
+        self.socket.close()
+
+
+def connect_and_be_reset(port):
+    """Connect, and be reset, during the connect or soon after it; raise AssertionError when something else happens."""
+    with socket.socket() as sock:
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect((HOST, port))
+            data = sock.recv(CHUNK)
+        except ConnectionResetError:
+            return
+        except OSError as error:
+            raise AssertionError(f"expected a reset from port {port}, and got: {error}") from None
+    raise AssertionError(f"expected a reset from port {port}, and got {data or 'a clean end'!r}. Hint: SO_LINGER")
+
+
+def connect_and_be_turned_away(port):
+    """Connect, ask, and see the connection end, in whichever way; raise AssertionError when it doesn't."""
+    with socket.socket() as sock:
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect((HOST, port))
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            data = sock.recv(CHUNK)
+        except ConnectionRefusedError:
+            raise AssertionError(f"nobody listens on port {port}. Hint: is the proxy still running?") from None
+        except ConnectionError:
+            return
+        except TimeoutError:
+            raise AssertionError(f"{PATIENCE} s, and neither answer nor end. Hint: close the client") from None
+    assert not data, f"there is nobody who could have sent {data!r}"
+
+
+def send_byte_by_byte(client, data, pause=0.002):
+    """Send each byte on its own, `pause` seconds apart."""
+    for i in range(len(data)):
+        client.send(data[i : i + 1])
+        time.sleep(pause)
+
+
+def send_pattern_in_background(client, count):
+    """Send so many bytes of the test pattern from a thread; return the thread. Its errors end it silently.
+
+    The client may be closed or reset meanwhile. A thread that waits inside a call keeps the kernel from closing the
+    socket, and from sending the reset: so no wait is longer than 20 ms.
+    """
+
+    def run():
+        position = 0
+        try:
+            room = select.poll()
+            room.register(client.socket, select.POLLOUT)
+            while position < count:
+                if room.poll(20):  # milliseconds
+                    taken = client.socket.send(pattern(position, min(CHUNK, count - position)))
+                    position += taken
+                    client.sent += taken
+                elif client.socket.fileno() < 0:  # closed
+                    return
+        except (OSError, ValueError):  # ValueError: it was closed before we began
+            pass  # the test sees it at the other end
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,42 @@
+"""What clients and backends do alike with their sockets: where they are, how they end by a reset."""
+
+import array
+import fcntl
+import socket
+import struct
+import termios
+
+from support.peers.waiting import LONG_PATIENCE, wait_until
+
+HOST = "127.0.0.1"
+SMALL_BUFFER = 16384  # bytes; a receive buffer so small that its owner counts as slow
+
+
+def free_port():
+    """Return a TCP port that nobody listens on at the moment."""
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        return sock.getsockname()[1]
+
+
+def wait_until_acknowledged(sock):
+    """Wait until the other end's kernel has everything that was sent; see SIOCOUTQ in tcp(7)."""
+
+    def unacknowledged():
+        count = array.array("i", [0])
+        fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+        return count[0]
+
+    wait_until(lambda: unacknowledged() == 0, "everything sent is acknowledged", LONG_PATIENCE)
+
+
+def set_reset_on_close(sock):
+    """Have close(2) send a reset (RST) in place of an end of file (FIN)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def reset_after_delivery(sock):
+    """Reset a connection when the other end's kernel has everything that was sent."""
+    wait_until_acknowledged(sock)  # a reset overtakes what the kernel has not sent yet
+    set_reset_on_close(sock)
+    sock.close()

@@ -1,0 +1,26 @@
+"""Waiting for something to become true, with a time limit, instead of sleeping."""
+
+import time
+
+PATIENCE = 3  # seconds that a small answer may take; it takes milliseconds unless somebody has to wait in line
+LONG_PATIENCE = 30  # seconds between two pieces of a big transfer
+
+
+def wait_until(condition, what, timeout=PATIENCE):
+    """Wait until condition() is true; raise AssertionError, saying what was waited for, after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s, and still not: {what}"
+        time.sleep(0.005)
+
+
+def wait_until_still(number, still=0.4, timeout=LONG_PATIENCE):
+    """Wait until number() has kept its value for `still` seconds, and return it."""
+    deadline = time.monotonic() + timeout
+    value, since = number(), time.monotonic()
+    while time.monotonic() - since < still:
+        assert time.monotonic() < deadline, f"after {timeout} s it is still changing: {value}"
+        time.sleep(0.02)
+        if number() != value:
+            value, since = number(), time.monotonic()
+    return value
