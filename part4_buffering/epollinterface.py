@@ -1,8 +1,9 @@
 """The event loop: epoll says which sockets are ready, and each one's handler is called.
 
-The loop knows nothing about proxies. A handler is any object with an `fd` (a file descriptor number) and
-a method `handle(events)`. Mirrors epollinterface.c of the posts, with what the original grew after them: one
-epoll for the whole program, and a list of what is disposed of only at the end of a round. See epoll(7).
+The loop knows nothing about proxies. A handler is any object with an `fd` (a file descriptor number), a method
+`handle(events)`, and, for close_after_round, a method `close()`. Mirrors epollinterface.c of the posts, with what the
+original grew after them: one epoll for the whole program, and a list of what is disposed of only at the end of a
+round. See epoll(7).
 """
 
 import sched
@@ -11,14 +12,24 @@ import time
 
 MAX_EVENTS = 256  # events that one wait reports at most; the others come with the next
 
-epoll = select.epoll()
+epoll = None  # made by epoll_init
 handlers = {}  # file descriptor -> handler; C has the kernel keep a pointer to the handler instead
-closed_sockets = []  # no longer in use, but not yet closed
+closed_handlers = []  # no longer in use, but not yet closed
 timers = sched.scheduler(time.monotonic)  # what is to be done later; times in seconds
+running = False  # do_reactor_loop goes on
+
+
+def epoll_init():
+    """Make the epoll that everything here uses; raise OSError when the kernel has none to give."""
+    global epoll
+    epoll = select.epoll()
 
 
 def add_epoll_handler(handler, event_mask):
-    """Have the handler called whenever one of the events in the mask happens on its descriptor."""
+    """Have the handler called whenever one of the events in the mask happens on its descriptor.
+
+    Raises OSError when epoll takes no more descriptors.
+    """
     epoll.register(handler.fd, event_mask)
     handlers[handler.fd] = handler
 
@@ -30,23 +41,37 @@ def repeat_epoll_event(handler, event_mask):
 
 def remove_epoll_handler(handler):
     """Call a handler no more; whoever calls this closes its socket, by which it leaves epoll too."""
-    handlers.pop(handler.fd, None)
+    if handlers.get(handler.fd) is handler:  # it may never have been added, and its number be another's
+        del handlers[handler.fd]
 
 
-def close_after_round(sock):
-    """Close a socket when all the events of this round have been handled.
+def close_after_round(handler):
+    """Have a handler closed when all the events of this round have been handled.
 
     Until then its number can't go to a new socket, which would get an event meant for the old one.
     """
-    closed_sockets.append(sock)
+    closed_handlers.append(handler)
+
+
+def call_later(seconds, function, *arguments):
+    """Have the loop call a function when so many seconds have passed."""
+    timers.enter(seconds, 0, function, arguments)
+
+
+def stop_reactor_loop():
+    """Have do_reactor_loop return at the end of this round."""
+    global running
+    running = False
 
 
 def do_reactor_loop():
-    """Wait for events and pass each to its handler, for ever."""
-    while True:
+    """Wait for events and pass each to its handler, until stop_reactor_loop is called."""
+    global running
+    running = True
+    while running:
         timeout = timers.run(blocking=False)  # seconds until the next timer, None when there is none
-        while closed_sockets:
-            closed_sockets.pop().close()
+        while closed_handlers:
+            closed_handlers.pop().close()
         for fd, events in epoll.poll(timeout, MAX_EVENTS):
             handler = handlers.get(fd)
             if handler is not None:  # None: closed earlier in this round

@@ -9,10 +9,6 @@ import socket
 
 NON_BLOCKING_STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # a TCP socket whose calls never wait
 
-# The type below socket.socket, written in C, has all the calls that the loop needs. socket.socket wraps it in Python;
-# without the wrapper, a connection per request costs Python a fifth less of its own instructions.
-CSocket = socket.SocketType
-
 
 def find_addresses(host, port, flags=0):
     """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
@@ -25,6 +21,17 @@ def find_addresses(host, port, flags=0):
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except ValueError:  # Python encodes a name before it asks, and does not take a label over 63 letters
         raise OSError(errno.EINVAL, "not a name that can be looked up") from None
+
+
+class Backend:
+    """A server that requests are passed on to."""
+
+    def __init__(self, host, port):
+        """Look the name up, once: that blocks. Raises OSError with a line that names the backend."""
+        self.host = host  # a name or an address
+        self.port = port  # a string, as getaddrinfo(3) takes it
+        self.addresses = find_backend(host, port)  # as getaddrinfo(3) lists them, tried in this order
+        self.family = self.addresses[0][0]  # of the address that is tried first
 
 
 def find_backend(backend_host, backend_port):
@@ -54,18 +61,9 @@ def make_socket_non_blocking(sock):
     sock.setblocking(False)
 
 
-class ListeningSocket(socket.socket):
-    """A socket that listens, and hands out the sockets of clients without a wrapper."""
-
-    def accept(self):
-        """Return a client's socket, of the type CSocket, and the client's address; raise OSError as accept(2) fails."""
-        descriptor, address = self._accept()  # what socket.accept wraps as well
-        return CSocket(type=socket.SOCK_STREAM, proto=0, fileno=descriptor), address
-
-
 def create_backend_socket(family):
     """Return a new non-blocking TCP socket of an address family; raise OSError when there is none to be had."""
-    backend_socket = CSocket(family, NON_BLOCKING_STREAM)
+    backend_socket = socket.socket(family, NON_BLOCKING_STREAM)
     send_at_once(backend_socket)
     return backend_socket
 

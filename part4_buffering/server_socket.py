@@ -5,38 +5,38 @@ Mirrors server_socket.c of the posts.
 
 import logging
 import socket
-import sys
 
-from connection import create_pair
-from epollinterface import repeat_epoll_event, timers
-from netutils import (
-    ListeningSocket,
-    create_backend_socket,
-    find_addresses,
-    make_socket_non_blocking,
-    send_at_once,
-)
+from connection import CONNECTING, EVENT_MASK, OPEN, Connection
+from epollinterface import add_epoll_handler, call_later, repeat_epoll_event
+from netutils import create_backend_socket, find_addresses, make_socket_non_blocking, send_at_once
 
 MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel keeps in line until accept takes them
 ACCEPTS_PER_EVENT = 64  # then it is the connections' turn
 RETRY_SECONDS = 0.1  # between attempts to accept while that fails
 
 
-def handle_client_connection(client_socket, client_address, backend_socket, backend_addresses):
-    """Join a new client with a backend socket that is to be connected for it."""
+def handle_client_connection(client_socket, client_address, backend_socket, backend):
+    """Join a new client's socket and a fresh one for the backend to a pair, and start connecting the latter.
+
+    Raises OSError when epoll takes no more sockets; both are the caller's then.
+    """
     make_socket_non_blocking(client_socket)
-    create_pair(client_socket, client_address, backend_socket, backend_addresses)
+    client_side = Connection(client_socket, "client", client_address, OPEN)
+    backend_side = Connection(backend_socket, "backend", None, CONNECTING)
+    client_side.peer, backend_side.peer = backend_side, client_side
+    add_epoll_handler(client_side, EVENT_MASK)
+    backend_side.connect_to_backend(iter(backend.addresses))
 
 
 class ServerSocketHandler:
     """Accepts clients."""
 
-    def __init__(self, server_socket, event_mask, backend_addresses):
+    def __init__(self, server_socket, event_mask, backend):
         """Take over a listening, non-blocking socket."""
         self.socket = server_socket  # open as long as the program runs
         self.fd = server_socket.fileno()  # the loop's key for this handler
         self.event_mask = event_mask  # as registered with epoll
-        self.backend_addresses = backend_addresses  # as getaddrinfo(3) lists them, tried in this order
+        self.backend = backend  # where the clients' requests go
         self.backend_socket = None  # for the next client; see accept_client
         self.accept_fails = False  # a timer will try again
 
@@ -65,11 +65,11 @@ class ServerSocketHandler:
         that has been accepted can always be served, and the others wait in the kernel's line.
         """
         if self.backend_socket is None:
-            self.backend_socket = create_backend_socket(self.backend_addresses[0][0])
+            self.backend_socket = create_backend_socket(self.backend.family)
         client_socket, client_address = self.socket.accept()
         backend_socket, self.backend_socket = self.backend_socket, None
         try:
-            handle_client_connection(client_socket, client_address, backend_socket, self.backend_addresses)
+            handle_client_connection(client_socket, client_address, backend_socket, self.backend)
         except OSError:
             client_socket.close()
             backend_socket.close()
@@ -80,7 +80,7 @@ class ServerSocketHandler:
         if not self.accept_fails:
             logging.error("Could not accept: %s. Trying again every %s s.", error.strerror, RETRY_SECONDS)
         self.accept_fails = True
-        timers.enter(RETRY_SECONDS, 0, self.handle_server_socket_event, (0,))
+        call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
 
 
 def create_and_bind(server_port):
@@ -88,7 +88,7 @@ def create_and_bind(server_port):
     # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
     for family, kind, protocol, _, address in find_addresses(None, server_port, socket.AI_PASSIVE):
         try:
-            server_socket = ListeningSocket(family, kind, protocol)
+            server_socket = socket.socket(family, kind, protocol)
         except OSError as error:
             reason = error
             continue
@@ -103,13 +103,14 @@ def create_and_bind(server_port):
     raise reason
 
 
-def create_server_socket_handler(server_port, event_mask, backend_addresses):
-    """Return a handler that listens on the port, not yet known to epoll; end the program when it can't."""
+def create_server_socket_handler(server_port, event_mask, backend):
+    """Return a handler that listens on the port, not yet known to epoll; raise OSError when it can't."""
     try:
         server_socket = create_and_bind(server_port)
         make_socket_non_blocking(server_socket)
         send_at_once(server_socket)
         server_socket.listen(MAX_LISTEN_BACKLOG)
     except OSError as error:
-        sys.exit(f"Couldn't listen on port {server_port}: {error.strerror}. Choose another port, or free it.")
-    return ServerSocketHandler(server_socket, event_mask, backend_addresses)
+        reason = error.strerror
+        raise OSError(f"Couldn't listen on port {server_port}: {reason}. Choose another port, or free it.") from None
+    return ServerSocketHandler(server_socket, event_mask, backend)
