@@ -182,7 +182,7 @@ class Connection:
     def settle(self):
         """Take the steps that follow from the states of both sides, one after another, until none is due."""
         peer = self.peer
-        while step := self.next_step() or peer.next_step():
+        while self.output is not CLOSED and (step := peer.next_step() or self.next_step()):
             step()
         self.changed = peer.changed = False
 
@@ -195,7 +195,7 @@ class Connection:
                 return self.close_pair
             if self.dropped > DROP_LIMIT:
                 return peer.reset
-        elif self.failed and output is not CLOSED and (self.input is not READING or peer.output is LOST):
+        elif self.failed and (self.input is not READING or peer.output is LOST):
             return self.lose
         elif peer.input is ENDED and not self.write_buffer:
             if peer.output is LOST and output is not RESETTING:
@@ -254,24 +254,25 @@ class Connection:
         self.socket.close()
         self.peer = None
 
-    def connect_to_backend(self, addresses):
+    def connect_to_backend(self, addresses, family):
         """Start connecting, to one after another of the addresses (an iterator) until one will have us.
 
-        A connect on a non-blocking socket only begins; EPOLLOUT says when it has finished, see connect(2).
+        The family is that of the fresh socket. A connect on a non-blocking socket only begins; EPOLLOUT says when it
+        has finished, see connect(2).
         """
         self.addresses = addresses
-        self.try_next_address()
+        self.try_next_address(fresh_family=family)
         if self.changed:
             self.settle()
 
-    def try_next_address(self, error_number=None):
-        """Go on to the next address, after an error or with a fresh socket; with none left, lose this side."""
-        for family, _, _, _, address in self.addresses:
-            self.address = address
+    def try_next_address(self, error_number=None, fresh_family=None):
+        """Go on to the next address, with a fresh socket or after an error; with none left, lose this side."""
+        for family, _, _, _, self.address in self.addresses:
             try:
-                if error_number is not None or self.socket.family != family:
+                if family != fresh_family:
                     self.replace_socket(family)
-                error_number = self.socket.connect_ex(address)
+                fresh_family = None
+                error_number = self.socket.connect_ex(self.address)
                 if error_number in (0, errno.EINPROGRESS):
                     add_epoll_handler(self, EVENT_MASK)
                     return

@@ -25,7 +25,7 @@ def handle_client_connection(client_socket, client_address, backend_socket, back
     backend_side = Connection(backend_socket, "backend", None, CONNECTING)
     client_side.peer, backend_side.peer = backend_side, client_side
     add_epoll_handler(client_side, EVENT_MASK)
-    backend_side.connect_to_backend(iter(backend.addresses))
+    backend_side.connect_to_backend(iter(backend.addresses), backend.family)
 
 
 class ServerSocketHandler:
