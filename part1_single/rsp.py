@@ -8,9 +8,14 @@ Still missing:
 - Only the first read of a request is passed on: up to 4096 bytes, or less if it arrives in pieces.
 """
 
-import errno
-import logging
 import signal
+
+# Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be: in an import, too.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import contextlib
+import logging
+import os
 import socket
 import sys
 
@@ -18,112 +23,54 @@ MAX_LISTEN_BACKLOG = 1  # established connections that the kernel keeps in line 
 BUFFER_SIZE = 4096  # bytes that one read takes at most
 
 
-def find_addresses(host, port, flags=0):
-    """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
-    is_name = port[:1].isalpha()  # of a service, as in /etc/services
-    is_number = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
-    if not is_name and not is_number:
-        # glibc would quietly keep the low 16 bits, 99999 would become 34463, and take no port for any port.
-        raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
+def read_answer(backend_socket, request):
+    """Send the backend a request and yield its answer as it comes; a backend that breaks off costs a log line."""
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except ValueError:  # Python encodes a name before it asks, and does not take a label over 63 letters
-        raise OSError(errno.EINVAL, "not a name that can be looked up") from None
-
-
-def find_backend(backend_host, backend_port):
-    """Return the backend's addresses; raise OSError with a line that names the backend."""
-    try:
-        return find_addresses(backend_host, backend_port)
+        backend_socket.sendall(request)
+        while buffer := backend_socket.recv(BUFFER_SIZE):  # no bytes: the backend has closed
+            yield buffer
     except OSError as error:
-        raise OSError(f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}") from None
-
-
-def connect_to_backend(backend_host, backend_port):
-    """Return a socket connected to the first address that answers; raise OSError when none does."""
-    for family, kind, protocol, _, address in find_backend(backend_host, backend_port):
-        try:
-            backend_socket = socket.socket(family, kind, protocol)
-        except OSError as error:
-            reason = error.strerror
-            continue
-        try:
-            backend_socket.connect(address)
-            return backend_socket
-        except OSError as error:
-            backend_socket.close()
-            reason = error.strerror
-    raise OSError(f"Couldn't connect to backend {backend_host}:{backend_port}: {reason}")
+        logging.error("Lost the backend: %s", error.strerror)
 
 
 def handle_client_connection(client_socket, backend_host, backend_port):
-    """Pass one request to the backend and all of its answer to the client.
-
-    Closes the backend's socket; the client's is the caller's. Raises OSError when either side is lost.
-    """
-    with connect_to_backend(backend_host, backend_port) as backend_socket:
+    """Pass one request to the backend and all of its answer to the client; raise OSError when the client is lost."""
+    try:
+        backend_socket = socket.create_connection((backend_host, backend_port))
+    except (OSError, UnicodeError) as error:  # UnicodeError: nothing that can be looked up, such as a..b
+        reason = getattr(error, "strerror", error)
+        logging.error("Couldn't connect to backend %s:%s: %s", backend_host, backend_port, reason)
+        return
+    with backend_socket:
         # Simplified: whatever one read returns is taken for the whole request.
-        buffer = client_socket.recv(BUFFER_SIZE)
-        if not buffer:  # the client left without a word: nothing to ask the backend
-            return
-        backend_socket.sendall(buffer)
-
-        while buffer := backend_socket.recv(BUFFER_SIZE):  # no bytes: the backend has closed
-            client_socket.sendall(buffer)
-
-
-def create_and_bind(server_port):
-    """Return a TCP socket bound to the port, on the first address that works; raise OSError when none does."""
-    # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
-    for family, kind, protocol, _, address in find_addresses(None, server_port, socket.AI_PASSIVE):
-        try:
-            server_socket = socket.socket(family, kind, protocol)
-        except OSError as error:
-            reason = error
-            continue
-        # Without this, the port stays taken for a minute after connections to it have closed.
-        server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server_socket.bind(address)
-            return server_socket
-        except OSError as error:
-            server_socket.close()
-            reason = error
-    raise reason
+        request = client_socket.recv(BUFFER_SIZE)
+        if request:  # no bytes: the client has left without a word
+            for buffer in read_answer(backend_socket, request):
+                client_socket.sendall(buffer)
 
 
 def main():
     """Serve one client after another, for ever."""
-    # Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.basicConfig(format="%(asctime)s %(message)s")
 
     if len(sys.argv) != 4:
         sys.exit(f"Usage: {sys.argv[0]} <server_port> <backend_addr> <backend_port>")
     server_port, backend_addr, backend_port = sys.argv[1:]
+    for port in (server_port, backend_port):
+        if not (port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+            sys.exit(f"{port!r} is not a port: a port is a number from 1 to 65535.")
 
     try:
-        find_backend(backend_addr, backend_port)  # a misspelt name should not wait for the first client
+        server_socket = socket.create_server(("", int(server_port)), backlog=MAX_LISTEN_BACKLOG)
     except OSError as error:
-        sys.exit(f"{error}. Check the name and the port.")
-
-    try:
-        server_socket = create_and_bind(server_port)
-        server_socket.listen(MAX_LISTEN_BACKLOG)
-    except OSError as error:
-        sys.exit(f"Couldn't listen on port {server_port}: {error.strerror}. Choose another port, or free it.")
-    print(f"Started.  Listening on port {server_port}.", flush=True)
+        sys.exit(f"Couldn't listen on port {server_port}: {os.strerror(error.errno)}. Choose another port, or free it.")
+    with contextlib.suppress(OSError):  # a stdout that is closed, or full, is no reason not to serve
+        os.write(1, f"Started.  Listening on port {server_port}.\n".encode())
 
     while True:
-        try:
-            client_socket, _ = server_socket.accept()
-        except OSError as error:
-            sys.exit(f"Could not accept: {error.strerror}")
-        try:
+        client_socket, _ = server_socket.accept()
+        with client_socket, contextlib.suppress(OSError):  # clients come and go: no reason for a log line
             handle_client_connection(client_socket, backend_addr, backend_port)
-        except OSError as error:
-            logging.error("%s", error)
-        client_socket.close()
 
 
 if __name__ == "__main__":

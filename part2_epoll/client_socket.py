@@ -26,6 +26,7 @@ class ClientSocketHandler:
     def handle_client_socket_event(self, events):
         """Pass on one read of the request, or close both sockets when the client has gone."""
         if events & select.EPOLLIN:
+            buffer = b""
             try:
                 buffer = self.socket.recv(BUFFER_SIZE)
                 if buffer:
@@ -38,7 +39,9 @@ class ClientSocketHandler:
                 # send, the backend's socket was full, and the bytes are lost.
                 return
             except OSError as error:
-                logging.error("Lost the client or its backend: %s", error.strerror)
+                # A client that breaks off is everyday life. But once its bytes have been read, it was the backend.
+                if buffer:
+                    logging.error("Lost the backend: %s", error.strerror)
             self.backend_handler.close_backend_socket()
             self.close_client_socket()
 

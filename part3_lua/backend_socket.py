@@ -24,6 +24,7 @@ class BackendSocketHandler:
     def handle_backend_socket_event(self, events):
         """Pass on one read of the answer, or close both sockets when there is no more to come."""
         if events & select.EPOLLIN:
+            buffer = b""
             try:
                 buffer = self.socket.recv(BUFFER_SIZE)
                 if buffer:
@@ -36,7 +37,9 @@ class BackendSocketHandler:
                 # send, the client's socket was full, and the bytes are lost.
                 return
             except OSError as error:
-                logging.error("Lost the backend or its client: %s", error.strerror)
+                # A client that breaks off is everyday life. But before any bytes have been read, it was the backend.
+                if not buffer:
+                    logging.error("Lost the backend: %s", error.strerror)
             self.client_handler.close_client_socket()
             self.close_backend_socket()
 

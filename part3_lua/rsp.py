@@ -12,21 +12,25 @@ Still missing:
 - Running out of file descriptors ends the program.
 """
 
-import logging
-import select
 import signal
+
+# Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be: in an import, too.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import contextlib
+import logging
+import os
+import select
 import sys
 
 from config import ConfigError, get_config_opt, read_config_file
 from epollinterface import add_epoll_handler, do_reactor_loop
 from netutils import find_backend
-from server_socket import create_server_socket_handler
+from server_socket import AcceptError, create_server_socket_handler
 
 
 def main():
     """Read the config and start listening, then leave everything to the loop."""
-    # Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.basicConfig(format="%(asctime)s %(message)s")
 
     if len(sys.argv) != 2:
@@ -45,11 +49,18 @@ def main():
         sys.exit(f"{error}. Check the name and the port.")
 
     epoll = select.epoll()
-    server_handler = create_server_socket_handler(epoll, server_port, backend_addr, backend_port)
+    try:
+        server_handler = create_server_socket_handler(epoll, server_port, backend_addr, backend_port)
+    except OSError as error:
+        sys.exit(f"Couldn't listen on port {server_port}: {error.strerror}. Choose another port, or free it.")
     add_epoll_handler(epoll, server_handler, select.EPOLLIN)
 
-    print(f"Started.  Listening on port {server_port}.", flush=True)
-    do_reactor_loop(epoll)
+    with contextlib.suppress(OSError):  # a stdout that is closed, or full, is no reason not to serve
+        os.write(1, f"Started.  Listening on port {server_port}.\n".encode())
+    try:
+        do_reactor_loop(epoll)
+    except AcceptError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

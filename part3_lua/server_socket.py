@@ -6,13 +6,16 @@ Mirrors server_socket.c of the posts.
 import logging
 import select
 import socket
-import sys
 
 from client_socket import create_client_socket_handler
 from epollinterface import add_epoll_handler
 from netutils import find_addresses, make_socket_non_blocking
 
 MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel keeps in line until accept takes them
+
+
+class AcceptError(Exception):
+    """No client can be accepted any more; str() of it is the whole line for the user."""
 
 
 def handle_client_connection(epoll, client_socket, backend_host, backend_port):
@@ -39,7 +42,7 @@ class ServerSocketHandler:
         self.backend_port = backend_port  # a string, as getaddrinfo(3) takes it
 
     def handle_server_socket_event(self, events):
-        """Accept every client that waits."""
+        """Accept every client that waits; raise AcceptError when that is no longer possible."""
         while True:
             try:
                 client_socket, _ = self.socket.accept()
@@ -48,7 +51,7 @@ class ServerSocketHandler:
             except OSError as error:
                 # Simplified: pretend that only a broken machine gets here. Running out of file descriptors
                 # (EMFILE) does too, and ends the program.
-                sys.exit(f"Could not accept: {error.strerror}")
+                raise AcceptError(f"Could not accept: {error.strerror}") from None
             handle_client_connection(self.epoll, client_socket, self.backend_addr, self.backend_port)
 
     handle = handle_server_socket_event  # the name that the loop knows
@@ -75,11 +78,8 @@ def create_and_bind(server_port):
 
 
 def create_server_socket_handler(epoll, server_port, backend_addr, backend_port):
-    """Return a handler that listens on the port, not yet known to epoll; end the program when it can't."""
-    try:
-        server_socket = create_and_bind(server_port)
-        make_socket_non_blocking(server_socket)
-        server_socket.listen(MAX_LISTEN_BACKLOG)
-    except OSError as error:
-        sys.exit(f"Couldn't listen on port {server_port}: {error.strerror}. Choose another port, or free it.")
+    """Return a handler that listens on the port, not yet known to epoll; raise OSError when it can't."""
+    server_socket = create_and_bind(server_port)
+    make_socket_non_blocking(server_socket)
+    server_socket.listen(MAX_LISTEN_BACKLOG)
     return ServerSocketHandler(server_socket, epoll, backend_addr, backend_port)
