@@ -13,6 +13,7 @@ import pytest
 from behaviours import BEHAVIOURS, verdict
 from support.harness import (
     START_PATIENCE,
+    Command,
     Proxy,
     check_one_line,
     is_listening,
@@ -26,6 +27,7 @@ from support.peers import (
     PATIENCE,
     EchoBackend,
     HttpBackend,
+    StreamingBackend,
     connect_and_be_reset,
     connect_and_be_turned_away,
     free_port,
@@ -33,6 +35,8 @@ from support.peers import (
 )
 
 ALL_PARTS = pytest.mark.parametrize("part", PARTS, ids=PARTS.get)
+PARTS_1_TO_3 = pytest.mark.parametrize("part", [1, 2, 3], ids=PARTS.get)
+FROM_PART_2 = pytest.mark.parametrize("part", [2, 3, 4], ids=PARTS.get)
 LUA_PARTS = pytest.mark.parametrize("part", [3, 4], ids=PARTS.get)
 
 
@@ -63,18 +67,37 @@ def started(words, directory, lines, **environment):
         process.wait()
 
 
-@ALL_PARTS
-@pytest.mark.parametrize("name", ["no-such-name.invalid", "x" * 64 + ".example", "a..b"])
+UNKNOWN_NAMES = pytest.mark.parametrize("name", ["no-such-name.invalid", "x" * 64 + ".example", "a..b"])
+
+
+@FROM_PART_2
+@UNKNOWN_NAMES
 def test_an_unknown_backend_name_is_named(part, name, tmp_path):
     """A misspelt backend is found at once, not when the first client comes."""
     line = start_badly(part, tmp_path, backend_host=name)
     assert line.startswith("Couldn't find backend") and name in line
 
 
+@UNKNOWN_NAMES
+def test_part_1_names_an_unknown_backend_to_each_client(name):
+    """Part 1 looks the backend up when a client comes: one log line, and it goes on."""
+    with Proxy(part_command(1), 1, backend_host=name) as proxy:
+        for number in (1, 2):
+            connect_and_be_turned_away(proxy.port)
+            wait_until(lambda n=number: len(proxy.errors().splitlines()) == n, f"{number} lines in the log")
+        assert f"Couldn't connect to backend {name}:1: " in proxy.errors()
+        proxy.check_unharmed()
+
+
 @ALL_PARTS
 @pytest.mark.parametrize("port", ["99999", "0", "-1", "-4294949196", "+83636", "9" * 5000, "eighty", ""])
 def test_an_impossible_port_is_named(part, port, tmp_path):
     """Neither side may have a port that isn't one."""
+    if part == 1:
+        for ports in ({"port": port}, {"backend_port": port}):
+            line = start_badly(part, tmp_path, **ports)
+            assert line == f"{port!r} is not a port: a port is a number from 1 to 65535.\n"
+        return
     line = start_badly(part, tmp_path, port=port)
     assert line.startswith(f"Couldn't listen on port {port}: ")
     line = start_badly(part, tmp_path, backend_port=port)
@@ -156,19 +179,60 @@ def test_a_backend_that_is_down_costs_a_log_line_a_client(part):
             assert line.endswith(f"Couldn't connect to backend {HOST}:{port}: Connection refused"), line
 
 
-@ALL_PARTS
-def test_a_client_that_vanishes_costs_one_log_line(part):
-    """A reset in the middle of an answer is worth one line, not two, and no traceback."""
+@PARTS_1_TO_3
+def test_a_client_that_leaves_costs_no_log_line(part):
+    """Leaving without a word, and a reset before, in and after an answer, are everyday life."""
     with HttpBackend() as backend, Proxy(part_command(part), backend.port) as proxy:
-        with proxy.connect() as client:
-            client.send(b"GET /bytes?count=50000000 HTTP/1.0\r\n\r\n")
-            client.receive_exactly(100_000)
-            client.reset()
-        assert proxy.get("/").status_code == 200
-        wait_until(lambda: proxy.errors(), "a line in the log")
+        for way in ("close", "reset"):
+            with proxy.connect() as client:
+                getattr(client, way)()
+            for count in (0, 100_000):
+                with proxy.connect() as client:
+                    client.send(b"GET /bytes?count=50000000 HTTP/1.0\r\n\r\n")
+                    client.receive_exactly(count)
+                    getattr(client, way)()
+            assert proxy.get("/").status_code == 200
         time.sleep(0.2)
-        assert len(proxy.errors().splitlines()) == 1, proxy.errors()
-        proxy.check_unharmed()
+        assert proxy.errors() == ""
+
+
+@PARTS_1_TO_3
+def test_a_backend_that_breaks_off_costs_one_log_line(part):
+    """A backend that resets a connection in the middle of its answer has failed: that is worth a line, and only one."""
+    with StreamingBackend(100_000, reset=True) as backend, Proxy(part_command(part), backend.port) as proxy:
+        for number in (1, 2):
+            with proxy.connect() as client:
+                client.send(b"some bytes, please")
+                with contextlib.suppress(ConnectionError):
+                    while client.socket.recv(65536):
+                        pass
+            wait_until(lambda n=number: len(proxy.errors().splitlines()) >= n, f"{number} lines in the log")
+        time.sleep(0.2)
+        lines = proxy.errors().splitlines()
+        assert len(lines) == 2, lines
+        for line in lines:
+            assert line.endswith(" Lost the backend: Connection reset by peer")
+
+
+@PARTS_1_TO_3
+def test_ctrl_c_while_it_still_imports_leaves_no_traceback(part, tmp_path):
+    """SIGINT arrives in the middle of an import: the program ends by it, and says nothing."""
+    (tmp_path / "logging.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    run = run_briefly(part_command(part).program, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, "", "")
+
+
+@PARTS_1_TO_3
+@pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"], ids=["full", "closed", "nobody reads"])
+def test_it_serves_even_if_its_stdout_takes_nothing(part, stdout):
+    """A start line that nobody can read is no reason not to serve, nor to complain, not even at the end."""
+    command = part_command(part)
+    words = ["sh", "-c", f'trap "" INT; "$0" "$@" {stdout}', *command.words]
+    with HttpBackend() as backend, Proxy(Command(words), backend.port) as proxy:
+        assert proxy.get("/").status_code == 200
+        os.killpg(proxy.pid, signal.SIGINT)  # the shell goes on, and ends when the proxy has
+        proxy.process.wait(PATIENCE)
+        assert proxy.errors() == ""
 
 
 @pytest.mark.parametrize("part", [4], ids=PARTS.get)
