@@ -40,15 +40,11 @@ def main():
 
     try:
         find_backend(backend_addr, backend_port)  # a misspelt name should not wait for the first client
-    except OSError as error:
-        sys.exit(f"{error}. Check the name and the port.")
-
-    epoll = select.epoll()
-    try:
+        epoll = select.epoll()
         server_handler = create_server_socket_handler(epoll, server_port, backend_addr, backend_port)
+        add_epoll_handler(epoll, server_handler, select.EPOLLIN)
     except OSError as error:
-        sys.exit(f"Couldn't listen on port {server_port}: {error.strerror}. Choose another port, or free it.")
-    add_epoll_handler(epoll, server_handler, select.EPOLLIN)
+        sys.exit(str(error))
 
     with contextlib.suppress(OSError):  # a stdout that is closed, or full, is no reason not to serve
         os.write(1, f"Started.  Listening on port {server_port}.\n".encode())

@@ -25,7 +25,8 @@ def find_backend(backend_host, backend_port):
     try:
         return find_addresses(backend_host, backend_port)
     except OSError as error:
-        raise OSError(f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}") from None
+        line = f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}. Check the name and the port."
+        raise OSError(line) from None
 
 
 def make_socket_non_blocking(sock):

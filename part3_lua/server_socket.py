@@ -78,8 +78,12 @@ def create_and_bind(server_port):
 
 
 def create_server_socket_handler(epoll, server_port, backend_addr, backend_port):
-    """Return a handler that listens on the port, not yet known to epoll; raise OSError when it can't."""
-    server_socket = create_and_bind(server_port)
-    make_socket_non_blocking(server_socket)
-    server_socket.listen(MAX_LISTEN_BACKLOG)
+    """Return a handler that listens on the port, not yet known to epoll; raise OSError with a line that says why."""
+    try:
+        server_socket = create_and_bind(server_port)
+        make_socket_non_blocking(server_socket)
+        server_socket.listen(MAX_LISTEN_BACKLOG)
+    except OSError as error:
+        reason = error.strerror
+        raise OSError(f"Couldn't listen on port {server_port}: {reason}. Choose another port, or free it.") from None
     return ServerSocketHandler(server_socket, epoll, backend_addr, backend_port)
