@@ -1,6 +1,6 @@
 """The config file: a program in Lua that is run once, and the settings that it leaves behind.
 
-Mirrors what rsp.c of the post "part 3: Lua-based configuration" does with luaL_dofile and get_config_opt.
+Mirrors what rsp.c does with luaL_dofile and get_config_opt since the post "Lua-based configuration".
 """
 
 try:

@@ -7,6 +7,7 @@ A line "…" stands for any number of lines.
 
 import ast
 import builtins
+import difflib
 import filecmp
 import importlib
 import importlib.util
@@ -289,16 +290,21 @@ def test_the_claimed_number_of_tests_is_true():
 # The diffs between the parts
 
 
-def test_part_3_differs_from_part_2_in_one_program_only():
-    """rsp.py (and README.md) differ; every other file is the same, byte for byte."""
+def test_part_3_differs_from_part_2_by_a_config_and_little_else():
+    """config.py is new; rsp.py (and README.md) differ, by some 28 lines as in the post; the rest is the same."""
     two, three = ROOT / PARTS[2], ROOT / PARTS[3]
     names = [{path.name for path in directory.iterdir() if path.is_file()} for directory in (two, three)]
-    assert names[0] == names[1], f"Parts 2 and 3 have not the same files: {names[0] ^ names[1]}. Hint: copy or remove."
+    assert names[1] - names[0] == {"config.py"} and not names[0] - names[1], (
+        f"Only config.py is new in part 3, not: {names[0] ^ names[1]}. Hint: copy or remove."
+    )
     _, differing, errors = filecmp.cmpfiles(two, three, names[0], shallow=False)
     assert (set(differing), errors) == ({"rsp.py", "README.md"}, []), (
         f"Between parts 2 and 3 these differ: {sorted(differing)}. Hint: only rsp.py and README.md may; "
         "change a shared module in both."
     )
+    lines = difflib.ndiff(*[(part / "rsp.py").read_text().splitlines() for part in (two, three)])
+    changed = [line for line in lines if line.startswith(("+ ", "- "))]
+    assert len(changed) <= 30, f"rsp.py differs by {len(changed)} lines. Hint: the post had 28. One idea a part."
 
 
 def test_modules_never_name_a_part():
