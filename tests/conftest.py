@@ -15,6 +15,7 @@ import pytest
 from behaviours import BY_NAME
 from report_card import ReportCard
 from support.harness import Proxy, any_command, part_command
+from support.left_out import LeftOut
 from support.parts import PARTS
 
 YOURS = "yours"  # in place of a part's number: the program that --proxy names
@@ -39,6 +40,7 @@ def pytest_configure(config):
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    config.pluginmanager.register(LeftOut())
     config.proxy_command = None
     text = config.getoption("--proxy")
     if text is not None:

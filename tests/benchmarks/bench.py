@@ -25,9 +25,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from contenders import Field, default_names, missing_tools, switched_off
+from contenders import Field, default_names, need_tools, switched_off
 from support.harness import Command
 from support.parts import PARTS, ROOT
+from support.programs import find
 from workloads import (
     AGAINST_WORKLOADS,
     AT_ONCE,
@@ -117,8 +118,8 @@ def describe_machine():
         "cores": str(os.cpu_count()),
         "kernel": platform.release(),
         "Python": platform.python_version(),
-        "nginx": version("nginx", "-v").rpartition("/")[2],
-        "haproxy": version("haproxy", "-v").split()[2],
+        "nginx": version(find("nginx"), "-v").rpartition("/")[2],
+        "haproxy": version(find("haproxy"), "-v").split()[2],
         "descriptors": str(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     }
 
@@ -311,8 +312,7 @@ def draw_panel(axis, workload, rows, names, base):
 def main():
     """Measure, print, save."""
     options = parse_arguments()
-    if missing := missing_tools():
-        sys.exit("These tools are missing. " + "; ".join(missing))
+    need_tools()
     extra = parse_extra(options.proxy)
     comparison = choose_comparison(options, extra)
     names = choose(options.only, list(dict.fromkeys([*comparison.names, *extra])), "contender")

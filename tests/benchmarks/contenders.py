@@ -6,35 +6,28 @@ Each contender listens on a port of its own and passes everything on to the same
 import contextlib
 import functools
 import importlib.util
-import os
 import pathlib
-import shlex
 import shutil
-import subprocess
 import sys
-import time
 
-from support.harness import ARGUMENTS, Command, is_listening, part_command
+import psutil
+
+from support.harness import ARGUMENTS, Command, part_command
 from support.parts import PARTS, ROOT
-from support.patches import apply_patch
+from support.patches import apply_patch, need_git
 from support.peers import HOST, free_port
+from support.programs import STREAM_MODULE, find, install_command, missing
+from support.servers import NGINX_PATHS, Server, nginx_words
 
 HERE = pathlib.Path(__file__).resolve().parent
-TOOLS = {"ab": "apache2-utils", "wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy"}  # program -> Debian package
-STREAM_MODULE = "ngx_stream_module.so"
-STREAM_MODULE_PLACES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"]
+TOOLS = ["ab", "wrk", "nginx", STREAM_MODULE, "haproxy"]
 
-NGINX = """
-{load_module}
-daemon off;
-master_process off;
-pid {directory}/{name}.pid;
-error_log {directory}/{name}.log crit;
+NGINX_LIMITS = """
 worker_rlimit_nofile {descriptors};
 events {{ worker_connections {connections}; }}
 """
 NGINX_BACKEND = (
-    NGINX
+    NGINX_LIMITS
     + """
 http {{
     access_log off;
@@ -43,10 +36,8 @@ http {{
     keepalive_requests 100000000;
     client_max_body_size 100m;
     client_body_buffer_size 1m;  # with its 16k, the backend has more to do in an upload than any proxy
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
     client_header_timeout 600s;
+    {paths}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         root {directory}/site;
@@ -57,7 +48,7 @@ http {{
 """
 )
 NGINX_STREAM = (
-    NGINX
+    NGINX_LIMITS
     + """
 stream {{
     server {{
@@ -82,74 +73,61 @@ listen proxy
 """
 
 
-def missing_tools():
-    """Return a line for each tool that is not there, saying which package has it."""
-    lines = [f"{tool}: apt install {package}" for tool, package in TOOLS.items() if shutil.which(tool) is None]
-    if shutil.which("nginx") and stream_module() is None:
-        lines.append("nginx's stream module: apt install libnginx-mod-stream")
-    return lines
+def need_tools():
+    """End the program when a load generator or a server is missing, and say what installs it."""
+    if lacking := missing(TOOLS):
+        sys.exit(f"These are missing: {', '.join(lacking)}. Install them: {install_command(lacking)}")
 
 
-def stream_module():
-    """Return the path of nginx's stream module, "" when it is built in, or None."""
-    built = subprocess.run(["nginx", "-V"], capture_output=True, text=True).stderr.split()
-    if "--with-stream" in built:
-        return ""
-    paths = [pathlib.Path(place, STREAM_MODULE) for place in STREAM_MODULE_PLACES]
-    return next((str(path) for path in paths if path.exists()), None)
+class Direct:
+    """No program at all, just the backend's port: what everything else is compared to."""
 
+    name = "direct"
+    process = None
 
-class Contender:
-    """A running program, or, for direct, just the backend's port."""
-
-    def __init__(self, name, port, words=None):
-        """Start the program, and wait until it listens."""
-        self.name = name
+    def __init__(self, port):
+        """Take the backend's port."""
         self.port = port
-        self.process = None
-        if words:
-            self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            deadline = time.monotonic() + 15
-            while not is_listening(port):
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"{name} does not start. Try it yourself: {shlex.join(map(str, words))}")
-                time.sleep(0.02)
 
     def __enter__(self):
         """Return the contender."""
         return self
 
     def __exit__(self, *_):
-        """End the program."""
-        self.stop()
-
-    def stop(self):
-        """End the program."""
-        if self.process:
-            self.process.terminate()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        """There is nothing to end."""
 
     def memory(self):
-        """Return the program's resident memory in bytes, None for direct."""
-        if self.process is None:
-            return None
-        pages = int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        """There is nothing that could use memory."""
 
     def processor_time(self):
-        """Return the seconds that the program has computed, itself and in the kernel; None for direct."""
-        if self.process is None:
-            return None
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields[11:13]]
+        """There is nothing that could compute."""
 
     def open_files(self):
-        """Return the number of the program's open descriptors, None for direct."""
-        return self.process and len(list(pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        """There is nothing that could open files."""
+
+
+class Contender(Server):
+    """A running program; it ends the benchmark when it does not start."""
+
+    def __init__(self, name, port, words):
+        """Start the program, and wait until it listens."""
+        try:
+            super().__init__(name, port, words)
+        except AssertionError as error:
+            sys.exit(str(error))
+        self.known = psutil.Process(self.process.pid)  # what the system knows of the program
+
+    def memory(self):
+        """Return the program's resident memory, in bytes."""
+        return self.known.memory_info().rss
+
+    def processor_time(self):
+        """Return the seconds that the program has computed, itself and in the kernel."""
+        return list(self.known.cpu_times()[:2])
+
+    def open_files(self):
+        """Return the number of the program's open descriptors."""
+        return self.known.num_fds()
 
 
 class Field:
@@ -190,7 +168,7 @@ class Field:
         """Start a contender by its name, in front of the backend that all share, or of another one."""
         backend_port = backend_port or self.backend.port
         if name == "direct":
-            return Contender(name, backend_port)
+            return Direct(backend_port)
         if name == "nginx":
             return self.start(name, self.nginx_words("stream", NGINX_STREAM), backend_port)
         if name == "haproxy":
@@ -218,19 +196,9 @@ class Field:
         """Return the function from two ports to nginx's command line; it writes the config."""
 
         def words(port, backend_port):
-            module = "" if template is NGINX_BACKEND else stream_module()
-            path = self.directory / f"{name}.conf"
-            path.write_text(
-                template.format(
-                    load_module=module and f"load_module {module};",
-                    directory=self.directory,
-                    name=name,
-                    port=port,
-                    backend_port=backend_port,
-                    **self.settings,
-                )
-            )
-            return ["nginx", "-c", str(path), "-e", str(self.directory / "nginx-start.log")]
+            places = {"directory": self.directory, "port": port, "backend_port": backend_port, "paths": NGINX_PATHS}
+            blocks = template.format(**places, **self.settings)
+            return nginx_words(self.directory, name, blocks, stream=template is NGINX_STREAM)
 
         return words
 
@@ -238,7 +206,7 @@ class Field:
         """Return haproxy's command line; writes the config."""
         path = self.directory / "haproxy.conf"
         path.write_text(HAPROXY.format(port=port, backend_port=backend_port, **self.settings))
-        return ["haproxy", "-db", "-f", str(path)]
+        return [find("haproxy"), "-db", "-f", str(path)]
 
 
 def default_names():
@@ -256,6 +224,10 @@ def part4_without(name, directory):
     """Return a directory with part 4 in it, less what a patch switches off."""
     copy = pathlib.Path(directory, "part4")
     if not copy.exists():
+        try:
+            need_git()
+        except LookupError as error:
+            sys.exit(str(error))
         shutil.copytree(ROOT / PARTS[4], copy, ignore=shutil.ignore_patterns("__pycache__"))
         if complaint := apply_patch(HERE / "switched_off" / f"{name}.patch", copy):
             sys.exit(f"switched_off/{name}.patch no longer applies: {complaint}. Make it again: git diff --no-index")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from bench import describe_machine, order, progress
-from contenders import Field, missing_tools
+from contenders import Field, need_tools
 from support.peers import wait_until_still
 from workloads import AT_ONCE, Wrong, make_site, number_after, run_ab
 
@@ -94,8 +94,7 @@ def main():
     parser.add_argument("--requests", type=int, default=1_000_000, help="through part 4, of each kind (a million)")
     parser.add_argument("--output", type=pathlib.Path, help="directory for million.json")
     options = parser.parse_args()
-    if missing := missing_tools():
-        sys.exit("These tools are missing. " + "; ".join(missing))
+    need_tools()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with tempfile.TemporaryDirectory(prefix="rsp-bench-", dir="/dev/shm") as directory:
         directory = pathlib.Path(directory)

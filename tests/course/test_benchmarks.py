@@ -10,7 +10,7 @@ import pytest
 
 import million
 from bench import held_to, order, table
-from contenders import missing_tools, part4_without, switched_off
+from contenders import TOOLS, part4_without, switched_off
 from exercise import outcomes
 from support.harness import ARGUMENTS, Command
 from support.parts import PARTS, ROOT
@@ -18,6 +18,7 @@ from workloads import SWITCHED_OFF_WORKLOADS, WORKLOADS
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 BENCH = [sys.executable, str(BENCHMARKS / "bench.py"), "--quick", "--rounds", "1"]
+NEEDS_TOOLS = pytest.mark.needs(*TOOLS)
 
 
 def saved(name):
@@ -61,13 +62,6 @@ def test_the_page_shows_what_part_4_is_held_to():
         assert shown in page, f"tests/benchmarks/README.md shows something else. Hint: paste this:\n{shown}"
 
 
-@pytest.fixture
-def tools():
-    """Skip when a load generator or a server is missing, and say which package has it."""
-    if missing := missing_tools():
-        pytest.skip("these tools are missing: " + "; ".join(missing))
-
-
 def run_bench(*words):
     """Run the benchmark; return what it prints."""
     run = subprocess.run([*BENCH, *words], capture_output=True, text=True, timeout=120)
@@ -75,7 +69,8 @@ def run_bench(*words):
     return run.stdout
 
 
-def test_every_workload_gives_a_figure_for_each_contender_that_can_do_it(tools, tmp_path):
+@NEEDS_TOOLS
+def test_every_workload_gives_a_figure_for_each_contender_that_can_do_it(tmp_path):
     """Table, JSON and picture come out, with positive figures."""
     output = run_bench("--only", "direct,part4", "--output", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
@@ -90,7 +85,8 @@ def test_every_workload_gives_a_figure_for_each_contender_that_can_do_it(tools, 
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_contender_that_loses_bytes_does_not_count(tools, tmp_path):
+@NEEDS_TOOLS
+def test_a_contender_that_loses_bytes_does_not_count(tmp_path):
     """Part 3 is fast because it throws bytes away: no figure for that."""
     run_bench("--only", "part3,part4", "--workloads", "bulk", "--output", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
@@ -98,8 +94,9 @@ def test_a_contender_that_loses_bytes_does_not_count(tools, tmp_path):
     assert "bytes arrived" in results["wrong"]["bulk"]["part3"]
 
 
+@NEEDS_TOOLS
 @pytest.mark.parametrize("part", ["part2", "part3"])
-def test_an_upload_that_loses_bytes_does_not_count(tools, tmp_path, part):
+def test_an_upload_that_loses_bytes_does_not_count(tmp_path, part):
     """A backend that begins to read late shows what was thrown away, on every run."""
     run_bench("--only", f"{part},part4", "--workloads", "upload", "--output", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
@@ -107,7 +104,8 @@ def test_an_upload_that_loses_bytes_does_not_count(tools, tmp_path, part):
     assert "uploaded bytes arrived" in results["wrong"]["upload"][part]
 
 
-def test_two_directories_can_be_compared(tools, tmp_path):
+@NEEDS_TOOLS
+def test_two_directories_can_be_compared(tmp_path):
     """An old part 4 beside the new one: rates have a ratio to the old one's, and who stalls has little memory."""
     old = tmp_path / "old"
     shutil.copytree(ROOT / PARTS[4], old, ignore=shutil.ignore_patterns("__pycache__"))
@@ -126,7 +124,8 @@ def test_no_contender_always_comes_first_or_after_the_same_one():
     assert rounds == ["abc", "cba", "bca", "acb", "cab", "bac"]
 
 
-def test_any_program_can_be_compared(tools, tmp_path):
+@NEEDS_TOOLS
+def test_any_program_can_be_compared(tmp_path):
     """A contender of one's own comes with --proxy NAME=COMMAND."""
     command = shlex.join([sys.executable, f"{ROOT}/part2_epoll/rsp.py", *ARGUMENTS])
     words = ["--only", "nginx,haproxy,asyncio,mine", "--proxy", f"mine={command}", "--workloads", "connections"]
@@ -136,6 +135,7 @@ def test_any_program_can_be_compared(tools, tmp_path):
     assert rows["mine"]["to nginx"] == rows["mine"]["rate"] / rows["nginx"]["rate"] > 0
 
 
+@pytest.mark.needs("git")
 @pytest.mark.parametrize("name", switched_off())
 def test_part_4_works_with_this_or_that_switched_off(name, tmp_path):
     """Each patch applies, and what it makes of part 4 still loses no byte: only its speed may differ."""
@@ -145,7 +145,8 @@ def test_part_4_works_with_this_or_that_switched_off(name, tmp_path):
     assert [what for _, what in tests] == [None, None], tests
 
 
-def test_not_one_of_a_million_requests_fails(tools, tmp_path):
+@NEEDS_TOOLS
+def test_not_one_of_a_million_requests_fails(tmp_path):
     """The program that measures the headline works, with fewer requests: none fails, and no descriptor stays open."""
     program = [sys.executable, str(BENCHMARKS / "million.py"), "--requests", "5000", "--output", str(tmp_path)]
     run = subprocess.run(program, capture_output=True, text=True, timeout=120)
@@ -156,6 +157,7 @@ def test_not_one_of_a_million_requests_fails(tools, tmp_path):
         assert rows["part4"]["after"][1] <= rows["part4"]["before"][1] + spare, kind
 
 
+@NEEDS_TOOLS
 @pytest.mark.parametrize(
     "words, culprit",
     [
@@ -165,7 +167,7 @@ def test_not_one_of_a_million_requests_fails(tools, tmp_path):
         (["--against", "nosuch"], "There is no rsp.py in nosuch"),
     ],
 )
-def test_a_name_that_does_not_exist_is_one_clear_line(tools, words, culprit):
+def test_a_name_that_does_not_exist_is_one_clear_line(words, culprit):
     """The line names the culprit, and the choices."""
     run = subprocess.run([*BENCH, *words], capture_output=True, text=True, timeout=30)
     assert run.returncode == 1 and run.stderr.startswith(culprit) and len(run.stderr.splitlines()) == 1, run.stderr

@@ -1,11 +1,9 @@
 """Every bug of exercises/museum/ is caught by the shared suite, by the tests that its patch names.
 
-Needs git, which applies the patches, and lupa, which runs part 4.
+git applies the patches.
 """
 
-import importlib.util
 import re
-import shutil
 import subprocess
 import sys
 
@@ -17,10 +15,7 @@ from support.parts import ROOT
 
 BUGS = sorted(path.stem for path in MUSEUM.glob("*.patch"))
 SUITE = [ROOT / "tests" / "suite" / name for name in ("test_behaviours.py", "test_hard_use.py", "test_caught_bugs.py")]
-NEEDS = pytest.mark.skipif(
-    shutil.which("git") is None or importlib.util.find_spec("lupa") is None,
-    reason="git or lupa is missing: install it to have the museum's bugs tried",
-)
+NEEDS_GIT = pytest.mark.needs("git")
 
 
 def caught_by(bug):
@@ -35,7 +30,7 @@ def files_with(names):
     return [path for path in SUITE if any(f"\ndef {name}(start_proxy" in path.read_text() for name in names)]
 
 
-@NEEDS
+@NEEDS_GIT
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_caught(bug, tmp_path):
     """A test that passes on the sound part 4 fails, by an assertion, on the one with the bug."""
@@ -59,7 +54,7 @@ def test_every_bug_has_a_story_and_every_story_a_bug():
     assert sorted(told) == BUGS, f"told: {sorted(told)}, patches: {BUGS}. Hint: one entry a bug"
 
 
-@NEEDS
+@NEEDS_GIT
 @pytest.mark.parametrize("bug, told", [("never_resumed", True), ("busy", False)])
 def test_the_example_tells_its_bug_from_the_sound_part(bug, told):
     """The command that students use says of the example what is true: it notices its bug, and not another one."""
@@ -84,7 +79,7 @@ def test_another(start_proxy):
 """
 
 
-@NEEDS
+@NEEDS_GIT
 def test_each_parameter_counts_and_a_skip_is_no_pass(tmp_path, capsys):
     """A test that fails with one parameter and passes with the next, and one that is skipped: one test has passed."""
     path = tmp_path / "test_mine.py"

@@ -1,10 +1,9 @@
 """The exercises are sound: every starter fails its check, every solution passes it, every card has its parts.
 
-Needs git, which puts the solutions in place, and lupa for what runs part 3 or 4.
+git puts the solutions in place.
 """
 
 import contextlib
-import importlib.util
 import pathlib
 import re
 import shlex
@@ -24,7 +23,7 @@ NAMES = exercise.names()
 GATED = "part1_big_request"  # a quick one, on which the commands are tried
 PATIENCE = 60  # seconds that one command may take
 HINT = "Hint: see tests/exercises/README.md, and run: python tests/exercises/exercise.py gate"
-NEEDS_GIT = pytest.mark.skipif(shutil.which("git") is None, reason="git is missing: install it for the solutions")
+NEEDS_GIT = pytest.mark.needs("git")
 
 
 def command(*words):
@@ -52,8 +51,6 @@ def test_there_are_four_exercises_a_part_and_all_four_kinds():
 def test_an_exercise_is_sound(name):
     """Its starter fails, its solution passes and is as small as the card says, and the card is complete."""
     each = exercise.Exercise(name)
-    if each.part > 2 and importlib.util.find_spec("lupa") is None:
-        pytest.skip("lupa is missing: pip install lupa")
     complaints = list(exercise.wrong_with(each))
     assert not complaints, "\n".join([f"{name}:", *complaints, HINT])
 

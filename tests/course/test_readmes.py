@@ -1,6 +1,6 @@
 """What the READMEs print is true: commands, output, code, names, paths, tables and counts.
 
-Needs bash and curl, and for parts 3 and 4 lupa. Each ```sh block of a part's README is run as it stands, on free ports,
+Each ```sh block of a part's README is run as it stands, on free ports,
 and the ```text block below it is its output. A ```console block holds commands after "$ ", each with its output.
 A line "…" stands for any number of lines.
 """
@@ -10,13 +10,10 @@ import builtins
 import difflib
 import filecmp
 import importlib
-import importlib.util
 import os
 import re
 import shlex
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -24,6 +21,8 @@ import pytest
 
 from behaviours import BEHAVIOURS, markdown_table
 from support.parts import PARTS, ROOT
+from support.peers import free_port
+from support.programs import PACKAGES
 
 README = ROOT / "README.md"
 PART_READMES = [ROOT / directory / "README.md" for directory in PARTS.values()]
@@ -45,7 +44,6 @@ TOP_LEVEL = {  # the first component of every path in the repository
 }  # fmt: skip
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE = 60  # seconds that a block of commands may take
-NEEDS_LUPA = pytest.mark.skipif(importlib.util.find_spec("lupa") is None, reason="lupa is missing: pip install lupa")
 
 
 def short(path):
@@ -75,11 +73,13 @@ def modules(directory):
 
 
 def marked(cases):
-    """Return test parameters of (README, commands, output), skipped without lupa where they run part 3 or 4."""
+    """Return test parameters of (README, commands, output), marked with the programs that the commands name."""
     parameters = []
     for number, (readme, commands, shown) in enumerate(cases, 1):
-        marks = [NEEDS_LUPA] if re.search(r"python3 part[34]_\w+/rsp\.py", commands) else []
-        parameters.append(pytest.param(readme, commands, shown, marks=marks, id=f"{readme.parent.name}-{number}"))
+        programs = {"bash"} | PACKAGES.keys() & set(re.findall(r"[\w.-]+", commands))
+        identity = f"{readme.parent.name}-{number}"
+        marks = pytest.mark.needs(*sorted(programs))
+        parameters.append(pytest.param(readme, commands, shown, marks=marks, id=identity))
     return parameters
 
 
@@ -363,15 +363,6 @@ def appears_in(shown, real):
     return bool(real) and same(shown[0], real[0]) and appears_in(shown[1:], real[1:])
 
 
-def free_ports(count):
-    """Return port numbers that nobody uses at the moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 def renumber(text, numbers):
     """Return a text with some of the numbers in it replaced by others."""
     return re.sub(r"\d+", lambda match: numbers.get(match[0], match[0]), text)
@@ -382,9 +373,6 @@ def run(commands, directory, **variables):
 
     Whatever they have started and left running is killed.
     """
-    for tool in ("bash", "curl", "diff"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is missing: install it to have the READMEs' commands checked")
     wrapper = directory / "python3"
     wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     wrapper.chmod(0o755)
@@ -442,7 +430,7 @@ def test_every_script_shows_its_output(readme):
 @pytest.mark.parametrize(("readme", "commands", "shown"), marked(scripts()))
 def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path):
     """Run a block of commands as a reader would, but on free ports, and compare what it prints."""
-    proxy_port, backend_port = free_ports(2)
+    proxy_port, backend_port = str(free_port()), str(free_port())
     on_free_ports = renumber(commands, {"8000": proxy_port, "8001": backend_port})
     on_free_ports = on_free_ports.replace("sleep 1\n", "sleep 2\n")  # a busy machine starts programs slowly
     real = run(on_free_ports, tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)

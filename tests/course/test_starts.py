@@ -314,7 +314,7 @@ def test_a_proxy_that_lacks_something_is_told_the_nearest_part():
 
 def run_suite(*words):
     """Run the behaviours from the top directory with these words; return what became of it."""
-    command = [sys.executable, "-m", "pytest", "tests/suite/test_behaviours.py", "-q", *words]
+    command = [sys.executable, "-m", "pytest", "-p", "pytest_timeout", "tests/suite/test_behaviours.py", "-q", *words]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # loading what is not used takes a second
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 

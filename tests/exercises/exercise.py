@@ -35,7 +35,7 @@ TESTS = HERE.parent
 MUSEUM = HERE / "museum"
 
 try:
-    from support.harness import ARGUMENTS, START_PATIENCE, Command, Proxy, part_command
+    from support.harness import ARGUMENTS, Command, Proxy, part_command, run_briefly
     from support.parts import PARTS, ROOT
     from support.patches import apply_patch, need_git
 except ImportError as missing:
@@ -176,11 +176,7 @@ class Work:
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as config:
             config.write(text)
             config.flush()
-            words = [*self.command().program, config.name]
-            try:
-                run = subprocess.run(words, capture_output=True, text=True, timeout=START_PATIENCE)
-            except subprocess.TimeoutExpired:
-                raise AssertionError(f"it runs for {START_PATIENCE} s, and does not complain. Hint: sys.exit") from None
+            run = run_briefly([*self.command().program, config.name])
         self.came_back(run.stderr)
         return run
 
@@ -270,7 +266,7 @@ def run_pytest(words):
     # Plugins that happen to be installed are of no use here, and looking for them takes a second.
     path = os.pathsep.join(map(str, (TESTS, TESTS / "suite")))  # -p conftest looks there, before pytest reads its file
     environment = os.environ | {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    words = [sys.executable, "-m", "pytest", "-q", *map(str, words)]
+    words = [sys.executable, "-m", "pytest", "-p", "pytest_timeout", "-q", *map(str, words)]
     try:
         run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=SUITE_PATIENCE)
     except subprocess.TimeoutExpired:

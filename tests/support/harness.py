@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+import psutil
+
 from support.parts import PARTS, ROOT
 from support.peers import HOST, PATIENCE, Client, free_port, wait_until
 
@@ -145,6 +147,8 @@ def lines_of_tables(listening=False):
     """Yield the lines of the kernel's two tables of TCP sockets, or only those of sockets that are `listening`.
 
     These stand at the beginning of a table, and the kernel makes the rest of it only if somebody reads that far.
+    psutil.net_connections reads all of it, and every process's descriptors, to say whose each is: with 68,000 sockets
+    in TIME_WAIT it took 1.7 s, and this 23 ms.
     """
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError), open(path) as table:  # no IPv6 here
@@ -236,10 +240,9 @@ class Proxy:
     @contextlib.contextmanager
     def stopped(self):
         """Stop the program (SIGSTOP) in a with-block: what happens meanwhile is news all at once, in its order."""
-        stat = pathlib.Path(f"/proc/{self.pid}/stat")
         os.killpg(self.pid, signal.SIGSTOP)
         try:
-            wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the proxy has stopped")
+            wait_until(lambda: self.known().status() == psutil.STATUS_STOPPED, "the proxy has stopped")
             yield
             time.sleep(0.05)  # for the kernel to pass on what was sent last
         finally:
@@ -265,24 +268,32 @@ class Proxy:
         """Return the response to a request of its own connection; options as for requests.request."""
         return request(f"http://{HOST}:{self.port}{path}", **options)
 
+    def check_alive(self):
+        """Raise AssertionError when the program has ended."""
+        assert self.is_alive(), f"the proxy has ended, saying: {self.errors() or 'nothing'}"
+
     def check_unharmed(self):
         """Raise AssertionError when the program has ended or printed a traceback."""
-        assert self.is_alive(), f"the proxy has ended, saying: {self.errors() or 'nothing'}"
+        self.check_alive()
         assert "Traceback" not in self.errors(), f"a traceback in the proxy's log:\n{self.errors()}"
 
+    def known(self):
+        """Return what the system knows of it, as a psutil.Process."""
+        self.check_alive()
+        return psutil.Process(self.pid)
+
     def memory(self):
-        """Return its resident memory, in bytes; see proc(5), /proc/pid/statm."""
-        pages = int(pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
+        """Return its resident memory, in bytes."""
+        return self.known().memory_info().rss
 
     def cpu_seconds(self):
-        """Return the processor time it has used; see proc(5), /proc/pid/stat."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the processor time it has used, itself and in the kernel."""
+        times = self.known().cpu_times()
+        return times.user + times.system
 
     def open_files(self):
         """Return the number of its open file descriptors."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return self.known().num_fds()
 
     def limit_open_files(self, count):
         """Let it have so many file descriptors, and no more; see prlimit(2)."""

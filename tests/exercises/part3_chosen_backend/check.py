@@ -1,31 +1,15 @@
 """Checks that the config chooses a backend for each client."""
 
-import pathlib
-
 from support.harness import Command
 from support.peers import EchoBackend, connect_and_be_turned_away, wait_until
 
-
-class WithConfig(Command):
-    """A Command with a config of its own."""
-
-    def __init__(self, words, config):
-        """Take the words, and the config's text, in which {port} and {backend_port} are filled in."""
-        super().__init__(words)
-        self.config = config
-
-    def fill_in(self, port, backend_host, backend_port, directory):
-        """Write the config, and return the words."""
-        path = pathlib.Path(directory, "config.lua")
-        text = self.config.replace("{port}", str(port)).replace("{backend_port}", str(backend_port))
-        path.write_text(f'listenPort = "{port}"\nbackendAddress = "{backend_host}"\n{text}\n')
-        return [word.format(config=path) for word in self.words]
+HEAD = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\n'
 
 
 def start(work, backend, config):
-    """Return the student's proxy with a config."""
+    """Return the student's proxy with a config, below its usual head."""
     work.sent(config)
-    return work.start_command(WithConfig(work.command().words, config), backend)
+    return work.start_command(Command(work.command().words, HEAD + config), backend)
 
 
 def say_hello(proxy):

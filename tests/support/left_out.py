@@ -1,0 +1,77 @@
+"""Leaves out the tests whose programs are not installed, and says so in the last lines on the screen.
+
+A test says what it needs with `@pytest.mark.needs("curl")`. With RSP_NO_SKIPS=1 in the environment, as in continuous
+integration, where everything is installed, nothing may be left out: whatever is skipped, for whichever reason, fails.
+"""
+
+import collections
+import functools
+import os
+
+import pytest
+
+from support.programs import install_command, missing
+
+MISSING = "missing program"  # the name of a property in a test's report
+
+
+@functools.cache
+def is_missing(program):
+    """Tell whether a program is not installed; it is looked for once in a run."""
+    return bool(missing([program]))
+
+
+def fail_if_skipped(report):
+    """Turn a skip into a failure where nothing may be skipped; an expected failure is no skip."""
+    if os.environ.get("RSP_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason}. RSP_NO_SKIPS is set, so nothing may be skipped."
+
+
+class LeftOut:
+    """The plugin; with workers, each leaves tests out, and the process that prints counts them."""
+
+    def __init__(self):
+        """Begin with nothing."""
+        self.tests = 0
+        self.programs = collections.Counter()  # program -> how many tests were left out for it
+
+    def pytest_runtest_setup(self, item):
+        """Skip a test that needs what is not there."""
+        needed = [name for mark in item.iter_markers("needs") for name in mark.args]
+        if lacking := [name for name in dict.fromkeys(needed) if is_missing(name)]:
+            item.user_properties += [(MISSING, name) for name in lacking]
+            pytest.skip(f"not installed: {', '.join(lacking)}")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item, call):
+        """Let no test be skipped where nothing may be."""
+        report = yield
+        fail_if_skipped(report)
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_make_collect_report(self, collector):
+        """Let no file be skipped either."""
+        report = yield
+        fail_if_skipped(report)
+        return report
+
+    def pytest_runtest_logreport(self, report):
+        """Count what was left out."""
+        lacking = [name for what, name in report.user_properties if what == MISSING]
+        if lacking and report.when == "setup":
+            self.tests += 1
+            self.programs.update(lacking)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session):
+        """Print the summary when everybody else has printed, the count of passed tests included."""
+        result = yield
+        if self.tests and not hasattr(session.config, "workerinput"):
+            write = session.config.pluginmanager.get_plugin("terminalreporter").write_line
+            counts = ", ".join(f"{name} ({count})" for name, count in self.programs.most_common())
+            write(f"Left out: {self.tests} test{'s' * (self.tests != 1)}, for want of {counts}.")
+            write(f"What brings them all: {install_command(self.programs)}")
+        return result
