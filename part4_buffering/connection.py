@@ -182,7 +182,8 @@ class Connection:
     def settle(self):
         """Take the steps that follow from the states of both sides, one after another, until none is due."""
         peer = self.peer
-        while self.output is not CLOSED and (step := peer.next_step() or self.next_step()):
+        # This side first: if it has failed, its end of file must not be passed on as a clean one before that is known.
+        while self.output is not CLOSED and (step := self.next_step() or peer.next_step()):
             step()
         self.changed = peer.changed = False
 
