@@ -7,6 +7,7 @@ The backend listens where the config says that the proxy looks for it. Ctrl-C, o
 
 import html
 import http.server
+import itertools
 import math
 import os
 import pathlib
@@ -53,7 +54,7 @@ ps -o rss,args -C python</pre>
 
 
 class DemoHandler(http.server.BaseHTTPRequestHandler):
-    """The pages of the demo."""
+    """The pages of the demo; HEAD (curl -I) gets their headers only."""
 
     protocol_version = "HTTP/1.1"
 
@@ -65,13 +66,21 @@ class DemoHandler(http.server.BaseHTTPRequestHandler):
         except ConnectionError:  # the browser has gone elsewhere
             self.close_connection = True
 
+    do_HEAD = do_GET
+
+    def send_body(self, pieces):
+        """Send a body in pieces; to HEAD, none of them."""
+        if self.command != "HEAD":
+            for piece in pieces:
+                self.wfile.write(piece)
+
     def send_whole(self, status, body):
         """Send a page whose length is known."""
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.send_body([body])
 
     def send_page(self):
         """Say who answered, and what the request looked like from here."""
@@ -98,9 +107,8 @@ class DemoHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "image/png")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for piece in picture():
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        self.wfile.write(b"0\r\n\r\n")
+        pieces = itertools.chain(picture(), [b""])  # an empty one is the end
+        self.send_body(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
 
     def send_download(self):
         """Send many bytes."""
@@ -109,8 +117,7 @@ class DemoHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(DOWNLOAD_SIZE))
         self.end_headers()
         block = bytes(range(250)) * 400
-        for _ in range(DOWNLOAD_SIZE // len(block)):
-            self.wfile.write(block)
+        self.send_body(itertools.repeat(block, DOWNLOAD_SIZE // len(block)))
 
     def log_message(self, *_):
         """Keep the terminal quiet."""

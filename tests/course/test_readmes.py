@@ -39,7 +39,7 @@ HEADS = [
 ]
 MAX_LINES = 149
 TOP_LEVEL = {  # the first component of every path in the repository
-    "README.md", "config.lua", "requirements.txt", "Makefile", "LICENSE", ".gitignore", ".ci",
+    "README.md", "config.lua", "requirements.txt", "Makefile", "LICENSE", "CONTRIBUTING.md", "ruff.toml", ".gitignore", ".ci", ".github",
     *PARTS.values(), "notebooks", "tests",
 }  # fmt: skip
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

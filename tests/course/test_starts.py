@@ -249,6 +249,21 @@ def test_many_refused_clients_cost_nothing_that_lasts(part):
 # --- make run ----------------------------------------------------------------------------------------
 
 
+def check_heads(address):
+    """Raise AssertionError unless HEAD gets each page's headers and no body, on one connection that stays open."""
+    import requests  # here, since it takes a third of a second, and the other tests can do without
+
+    with requests.Session() as session:
+        for page, name, value in [
+            ("", "Content-Type", "text/html; charset=utf-8"),
+            ("picture.png", "Transfer-Encoding", "chunked"),
+            ("download", "Content-Length", "100000000"),
+            ("", "Content-Type", "text/html; charset=utf-8"),
+        ]:
+            answer = request(address + page, method="HEAD", session=session)
+            assert (answer.status_code, answer.headers[name], answer.content) == (200, value, b""), page
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_the_demo_serves_a_page_through_the_proxy_and_stops_both(number, tmp_path):
     """What `make run` starts: one line with the address, a page, a picture, a download; then nothing is left."""
@@ -266,6 +281,7 @@ def test_the_demo_serves_a_page_through_the_proxy_and_stops_both(number, tmp_pat
             assert picture.content.startswith(b"\x89PNG") and picture.content.endswith(b"IEND\xae\x42\x60\x82")
             assert len(request(address + "download", timeout=10).content) == 100_000_000
             assert request(address + "nothing").status_code == 404
+            check_heads(address)
         finally:
             process.send_signal(number)
             process.wait(PATIENCE)
