@@ -18,7 +18,7 @@ What follows from them (next_step looks, settle does)
     this side                                            step
     it failed, and no read will say so                   -> LOST
     LOST, and the peer is LOST                           close both
-    LOST, and the peer has sent DROP_LIMIT bytes      reset the peer, close both
+    LOST, and the peer has sent DROP_LIMIT bytes         reset the peer, close both
     PAUSED, and the peer's write buffer is empty         -> READING, and read
     the peer's input has ENDED, no byte waits here, and
       the peer is LOST, this side OPEN or ENDED          -> RESETTING
@@ -38,7 +38,6 @@ Traps
 Mirrors connection.c, the place where the original's author ended up after the posts; see tcp(7), epoll(7).
 """
 
-import array
 import errno
 import fcntl
 import logging
@@ -189,8 +188,7 @@ class Connection:
 
     def next_step(self):
         """Return the method that is due on this side, or None: the table at the head of this module."""
-        peer = self.peer
-        output = self.output
+        peer, output = self.peer, self.output
         if output is LOST:
             if peer.output is LOST:
                 return self.close_pair
@@ -223,17 +221,15 @@ class Connection:
     def reset_when_delivered(self, seconds=0.01):
         """Reset this side once everything sent to it has been acknowledged.
 
-        A reset discards what is still in the kernel's send queue, and no event tells when that is empty. So ask,
-        less and less often. SIOCOUTQ (linux/sockios.h; the same number as TIOCOUTQ) counts what is not sent or not
-        *acknowledged*: the other kernel has not said that it has arrived.
+        A reset discards what is still in the kernel's send queue: bytes that the other kernel has not *acknowledged*.
+        SIOCOUTQ, the same number as TIOCOUTQ, counts them. No event tells when there are none: so ask, ever less often.
         """
         # Simplified: Linux hands out what has arrived even after a reset; other systems may not.
         if self.output in (LOST, CLOSED):  # while the timer ran
             return
         self.output = RESETTING
-        unacknowledged = array.array("i", [0])  # bytes
-        fcntl.ioctl(self.fd, termios.TIOCOUTQ, unacknowledged)
-        if unacknowledged[0]:
+        (unacknowledged,) = struct.unpack("i", fcntl.ioctl(self.fd, termios.TIOCOUTQ, bytes(4)))
+        if unacknowledged:
             call_later(seconds, self.reset_when_delivered, min(2 * seconds, 1))
         else:
             self.reset()
@@ -256,10 +252,9 @@ class Connection:
         self.peer = None
 
     def connect_to_backend(self, addresses, family):
-        """Start connecting, to one after another of the addresses (an iterator) until one will have us.
+        """Start connecting, with a fresh socket of a family, to one after another of the addresses (an iterator).
 
-        The family is that of the fresh socket. A connect on a non-blocking socket only begins; EPOLLOUT says when it
-        has finished, see connect(2).
+        A connect on a non-blocking socket only begins; EPOLLOUT says when it has finished, see connect(2).
         """
         self.addresses = addresses
         self.try_next_address(fresh_family=family)
@@ -268,12 +263,13 @@ class Connection:
 
     def try_next_address(self, error_number=None, fresh_family=None):
         """Go on to the next address, with a fresh socket or after an error; with none left, lose this side."""
-        for family, _, _, _, self.address in self.addresses:
+        for family, _, _, _, address in self.addresses:
+            self.address = address
             try:
                 if family != fresh_family:
                     self.replace_socket(family)
                 fresh_family = None
-                error_number = self.socket.connect_ex(self.address)
+                error_number = self.socket.connect_ex(address)
                 if error_number in (0, errno.EINPROGRESS):
                     add_epoll_handler(self, EVENT_MASK)
                     return

@@ -44,7 +44,8 @@ def find_backend(backend_host, backend_port):
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         return addresses
     except OSError as error:
-        raise OSError(f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}") from None
+        line = f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}. Check the name and the port."
+        raise OSError(line) from None
 
 
 def is_usable(family):

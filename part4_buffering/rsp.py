@@ -4,13 +4,14 @@ Mirrors the posts "pause to regroup: non-blocking output", "pause to regroup: fi
 slow writes to the network".
 
 Unlike part 3:
-- Bytes that a socket does not take wait in a write buffer until EPOLLOUT says that there is room.
-- Closing waits too, until the buffer has drained. A half-closed connection goes on in its other direction.
-- epoll is edge-triggered, and each socket is registered once.
 - One connection.py serves both sides, in place of client_socket.py and backend_socket.py: as "fixed it!" says,
   this should have to be fixed in one place only.
-- Sound enough to be used: the loop never blocks, no buffer grows without limit, no connection starves the
-  others, running out of file descriptors only makes clients wait, and it stops when it is told to in a container, too.
+- Bytes that a socket does not take wait in a write buffer until EPOLLOUT says that there is room. So does closing.
+- A half-closed connection goes on in its other direction, and a reset is passed on as a reset.
+- What waits is bounded: while a buffer is full, the other side is not read.
+- The loop never blocks, not even while it connects to the backend.
+- Running out of file descriptors only makes clients wait, and a signal ends the program, in a container too.
+- One wait brings many events, and a turn many bytes, but not so many that a busy connection starves the others.
 
 Still missing:
 - It never gives up on a connection that is only silent: there are no time-outs.
@@ -19,8 +20,10 @@ Still missing:
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the program at once, not with a traceback from an import
+# Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be: in an import, too.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import contextlib
 import logging
 import os
 import resource
@@ -70,9 +73,11 @@ def main():
         epoll_init()
         add_epoll_handler(server_handler, event_mask)
         add_epoll_handler(SignalHandler(signal.SIGINT, signal.SIGTERM), select.EPOLLIN)
-        print(f"Started.  Listening on port {server_port}.", flush=True)
     except (ConfigError, OSError) as error:
         sys.exit(str(error))
+
+    with contextlib.suppress(OSError):  # a stdout that is closed, or full, is no reason not to serve
+        os.write(1, f"Started.  Listening on port {server_port}.\n".encode())
     do_reactor_loop()
 
 
