@@ -64,8 +64,10 @@ def main():
         server_socket = socket.create_server(("", int(server_port)), backlog=MAX_LISTEN_BACKLOG)
     except OSError as error:
         sys.exit(f"Couldn't listen on port {server_port}: {os.strerror(error.errno)}. Choose another port, or free it.")
-    with contextlib.suppress(OSError):  # a stdout that is closed, or full, is no reason not to serve
+    try:
         os.write(1, f"Started.  Listening on port {server_port}.\n".encode())
+    except OSError as error:  # a stdout that is closed, or full, is no reason not to serve
+        logging.error("Couldn't say on stdout that it has started: %s", error.strerror)
 
     while True:
         client_socket, _ = server_socket.accept()

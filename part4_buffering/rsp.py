@@ -23,7 +23,6 @@ import signal
 # Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be: in an import, too.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import contextlib
 import logging
 import os
 import resource
@@ -76,8 +75,10 @@ def main():
     except (ConfigError, OSError) as error:
         sys.exit(str(error))
 
-    with contextlib.suppress(OSError):  # a stdout that is closed, or full, is no reason not to serve
+    try:
         os.write(1, f"Started.  Listening on port {server_port}.\n".encode())
+    except OSError as error:  # a stdout that is closed, or full, is no reason not to serve
+        logging.error("Couldn't say on stdout that it has started: %s", error.strerror)
     do_reactor_loop()
 
 

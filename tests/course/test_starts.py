@@ -35,7 +35,6 @@ from support.peers import (
 )
 
 ALL_PARTS = pytest.mark.parametrize("part", PARTS, ids=PARTS.get)
-PARTS_1_TO_3 = pytest.mark.parametrize("part", [1, 2, 3], ids=PARTS.get)
 FROM_PART_2 = pytest.mark.parametrize("part", [2, 3, 4], ids=PARTS.get)
 LUA_PARTS = pytest.mark.parametrize("part", [3, 4], ids=PARTS.get)
 
@@ -179,7 +178,7 @@ def test_a_backend_that_is_down_costs_a_log_line_a_client(part):
             assert line.endswith(f"Couldn't connect to backend {HOST}:{port}: Connection refused"), line
 
 
-@PARTS_1_TO_3
+@ALL_PARTS
 def test_a_client_that_leaves_costs_no_log_line(part):
     """Leaving without a word, and a reset before, in and after an answer, are everyday life."""
     with HttpBackend() as backend, Proxy(part_command(part), backend.port) as proxy:
@@ -196,7 +195,7 @@ def test_a_client_that_leaves_costs_no_log_line(part):
         assert proxy.errors() == ""
 
 
-@PARTS_1_TO_3
+@ALL_PARTS
 def test_a_backend_that_breaks_off_costs_one_log_line(part):
     """A backend that resets a connection in the middle of its answer has failed: that is worth a line, and only one."""
     with StreamingBackend(100_000, reset=True) as backend, Proxy(part_command(part), backend.port) as proxy:
@@ -211,10 +210,10 @@ def test_a_backend_that_breaks_off_costs_one_log_line(part):
         lines = proxy.errors().splitlines()
         assert len(lines) == 2, lines
         for line in lines:
-            assert line.endswith(" Lost the backend: Connection reset by peer")
+            assert " Lost the backend" in line and line.endswith(": Connection reset by peer"), line
 
 
-@PARTS_1_TO_3
+@ALL_PARTS
 def test_ctrl_c_while_it_still_imports_leaves_no_traceback(part, tmp_path):
     """SIGINT arrives in the middle of an import: the program ends by it, and says nothing."""
     (tmp_path / "logging.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
@@ -222,17 +221,19 @@ def test_ctrl_c_while_it_still_imports_leaves_no_traceback(part, tmp_path):
     assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, "", "")
 
 
-@PARTS_1_TO_3
+@ALL_PARTS
 @pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"], ids=["full", "closed", "nobody reads"])
 def test_it_serves_even_if_its_stdout_takes_nothing(part, stdout):
-    """A start line that nobody can read is no reason not to serve, nor to complain, not even at the end."""
+    """A start line that nobody can read is worth one line on stderr, and no reason not to serve."""
     command = part_command(part)
     words = ["sh", "-c", f'trap "" INT; "$0" "$@" {stdout}', *command.words]
     with HttpBackend() as backend, Proxy(Command(words), backend.port) as proxy:
         assert proxy.get("/").status_code == 200
         os.killpg(proxy.pid, signal.SIGINT)  # the shell goes on, and ends when the proxy has
         proxy.process.wait(PATIENCE)
-        assert proxy.errors() == ""
+        lines = proxy.errors().splitlines()
+        assert len(lines) == 1 or not lines and stdout == "| true", lines  # true may take the line, and end
+        assert all("Couldn't say on stdout that it has started: " in line for line in lines), lines
 
 
 @pytest.mark.parametrize("part", [4], ids=PARTS.get)
