@@ -8,8 +8,8 @@ def complaint(work, **settings):
     text = "".join(f"{name} = {value}\n" for name, value in settings.items() if value)
     work.sent(text)
     run = work.run_on_config(text)
-    assert run.returncode == 1, f"exit status {run.returncode}, not 1. Hint: sys.exit with a text"
-    assert len(run.stderr.splitlines()) == 1, "not one line. Hint: sys.exit with a text, once"
+    assert run.returncode == 1, f"exit status {run.returncode}, not 1. Hint: raise ConfigError"
+    assert len(run.stderr.splitlines()) == 1, "not one line. Hint: raise ConfigError, once"
     return run.stderr
 
 

@@ -58,7 +58,7 @@ def check_kept(work, word, **changes):
                 wait_until(lambda n=count: not proxy.is_alive() or len(proxy.errors().splitlines()) >= n, "a line", 2)
         time.sleep(0.1)
         work.came_back(f"the log, after two of them: {proxy.errors()}")
-        assert proxy.is_alive(), "it has ended the proxy. Hint: SystemExit can be caught"
+        assert proxy.is_alive(), "it has ended the proxy. Hint: ConfigError can be caught"
         proxy.check_unharmed()
         assert len(proxy.errors().splitlines()) == 2, "not one line in the log for each. Hint: logging.error"
         assert word in proxy.errors(), f"the log does not say {word!r}. Hint: log the reason"

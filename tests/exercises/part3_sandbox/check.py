@@ -1,4 +1,4 @@
-"""Runs a student's config in a Lua with nothing taken away, and in part 3 as it is."""
+"""Runs a student's config in a Lua with its sandbox open, and in part 3 as it is."""
 
 import pathlib
 import re
@@ -28,13 +28,13 @@ def run_attack(work, program, directory):
 
 
 def open_program(directory):
-    """Return the words that start part 3 with an empty SANDBOX."""
+    """Return the words that start part 3 with its sandbox open: a config's environment is all that Lua has."""
     copy = pathlib.Path(directory, "open")
     shutil.copytree(PART, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    source = (copy / "rsp.py").read_text()
-    emptied, count = re.subn(r'^SANDBOX = """.*?"""', 'SANDBOX = ""', source, flags=re.MULTILINE | re.DOTALL)
-    assert count == 1, "part3_lua/rsp.py has no SANDBOX any more"
-    (copy / "rsp.py").write_text(emptied)
+    source = (copy / "config.py").read_text()
+    opened, count = re.subn(r'^ENVIRONMENT = """.*?"""', 'ENVIRONMENT = "return _G"', source, flags=re.M | re.S)
+    assert count == 1, "part3_lua/config.py has no ENVIRONMENT any more"
+    (copy / "config.py").write_text(opened)
     return [sys.executable, str(copy / "rsp.py")]
 
 
@@ -58,9 +58,12 @@ def starts_a_program(work):
 def is_refused(work):
     """Part 3 as it is refuses the same config, in one line, and no file owned is made."""
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
+        _, run = run_attack(work, open_program(directory), directory)
+    assert run.stderr.startswith("Couldn't find backend "), "no config, even with the sandbox open. Hint: see (a)"
+    with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         _, run = run_attack(work, part_command(3).program, directory)
         assert not pathlib.Path(directory, "owned").exists(), "the file owned was made. Hint: report this, please"
-    assert run.stderr.startswith("Error parsing config file: "), "that is no attack. Hint: use what SANDBOX takes away"
+    assert run.stderr.startswith("Error parsing config file: "), "that is no attack. Hint: use what ENVIRONMENT lacks"
     assert len(run.stderr.splitlines()) == 1, "more than one line. Hint: the config should not print anything itself"
 
 

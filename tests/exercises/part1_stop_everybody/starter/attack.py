@@ -1,6 +1,8 @@
 """A client that stops part 1 for everybody: python attack.py PORT."""
 
+import socket
 import sys
+import time
 
 PORT = int(sys.argv[1])
 

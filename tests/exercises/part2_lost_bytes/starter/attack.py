@@ -3,7 +3,9 @@
 Asks for something, gets up to COUNT bytes, and prints "missing: N", the number of bytes that did not come.
 """
 
+import socket
 import sys
+import time
 
 PORT, COUNT = map(int, sys.argv[1:])
 
