@@ -1,6 +1,7 @@
 # Thin: each target makes .venv itself when it is not there. Another Python: make run PYTHON=python3.12
 PYTHON ?= python3
 VENV = .venv/bin/python
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 PIP_INSTALL = $(VENV) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test notebooks bench clean
@@ -12,7 +13,7 @@ test: .venv/ready-to-test
 	$(VENV) -m pytest tests -n 4 --dist worksteal
 
 notebooks: .venv/ready-to-test
-	$(VENV) -m jupyter lab --notebook-dir notebooks
+	$(VENV) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(AS_ROOT) $(JUPYTER)
 
 bench: .venv/ready-to-bench
 	@$(VENV) tests/benchmarks/bench.py $(if $(QUICK),--quick,--output tests/benchmarks/results) $(BENCH)

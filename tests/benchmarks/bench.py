@@ -330,8 +330,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix="rsp-bench-", dir="/dev/shm") as directory:
         directory = pathlib.Path(directory)
         make_site(directory)
-        with Field(directory, names, extra, min(limit, 20_000)) as field:
-            figures, wrongs = measure(field, workloads, rounds, scale, warm_up=not options.quick)
+        try:
+            with Field(directory, names, extra, min(limit, 20_000)) as field:
+                figures, wrongs = measure(field, workloads, rounds, scale, warm_up=not options.quick)
+        except LookupError as error:  # a patch that does not apply, or no git to apply it with
+            sys.exit(str(error))
     summary = summarise(figures, comparison.bases)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(f"median of {rounds} rounds, {time.monotonic() - start:.0f} s\n")

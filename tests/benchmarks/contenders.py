@@ -7,14 +7,13 @@ import contextlib
 import functools
 import importlib.util
 import pathlib
-import shutil
 import sys
 
 import psutil
 
 from support.harness import ARGUMENTS, Command, part_command
-from support.parts import PARTS, ROOT
-from support.patches import apply_patch, need_git
+from support.parts import PARTS
+from support.patches import patched_part
 from support.peers import HOST, free_port
 from support.programs import STREAM_MODULE, find, install_command, missing
 from support.servers import NGINX_PATHS, Server, nginx_words
@@ -181,13 +180,13 @@ class Field:
         directory.mkdir(exist_ok=True)
         asyncio_words = [sys.executable, str(HERE / "asyncio_proxy.py"), *ARGUMENTS]
         if name.startswith("part"):
-            command = part_command(int(name[-1]))
+            command = part_command(int(name.removeprefix("part")))
         elif name == "asyncio":
             command = Command(asyncio_words)
         elif name == "uvloop":
             command = Command([*asyncio_words, "--uvloop"])
         elif name in switched_off():
-            command = Command([sys.executable, str(part4_without(name, directory) / "rsp.py"), "{config}"])
+            command = Command([sys.executable, str(part4_without(name, directory)), "{config}"])
         else:
             command = self.extra[name]
         return lambda port, backend_port: command.fill_in(port, HOST, backend_port, directory)
@@ -211,7 +210,7 @@ class Field:
 
 def default_names():
     """Return the contenders' names, without uvloop when it is not installed."""
-    names = ["direct", "part1", "part2", "part3", "part4", "nginx", "haproxy", "asyncio"]
+    names = ["direct", *(f"part{part}" for part in PARTS), "nginx", "haproxy", "asyncio"]
     return names + (["uvloop"] if importlib.util.find_spec("uvloop") else [])
 
 
@@ -221,14 +220,7 @@ def switched_off():
 
 
 def part4_without(name, directory):
-    """Return a directory with part 4 in it, less what a patch switches off."""
+    """Return the rsp.py of a part 4 in a directory, less what a patch switches off."""
     copy = pathlib.Path(directory, "part4")
-    if not copy.exists():
-        try:
-            need_git()
-        except LookupError as error:
-            sys.exit(str(error))
-        shutil.copytree(ROOT / PARTS[4], copy, ignore=shutil.ignore_patterns("__pycache__"))
-        if complaint := apply_patch(HERE / "switched_off" / f"{name}.patch", copy):
-            sys.exit(f"switched_off/{name}.patch no longer applies: {complaint}. Make it again: git diff --no-index")
-    return copy
+    program = copy / "rsp.py"
+    return program if program.exists() else patched_part(4, HERE / "switched_off" / f"{name}.patch", copy)

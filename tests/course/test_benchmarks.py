@@ -139,8 +139,7 @@ def test_any_program_can_be_compared(tmp_path):
 @pytest.mark.parametrize("name", switched_off())
 def test_part_4_works_with_this_or_that_switched_off(name, tmp_path):
     """Each patch applies, and what it makes of part 4 still loses no byte: only its speed may differ."""
-    program = part4_without(name, tmp_path) / "rsp.py"
-    command = Command([sys.executable, str(program), "{config}"])
+    command = Command([sys.executable, str(part4_without(name, tmp_path)), "{config}"])
     tests = outcomes(command, "-k", "slow_client or slow_backend", ROOT / "tests" / "suite" / "test_behaviours.py")
     assert [what for _, what in tests] == [None, None], tests
 

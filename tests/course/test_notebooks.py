@@ -5,11 +5,17 @@ what its prose says. What was shipped is looked at too: its output, its plots, i
 """
 
 import ast
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
+from support.harness import is_listening
 from support.parts import PARTS, ROOT
+from support.peers import free_port, wait_until
 
 NOTEBOOKS = ROOT / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -21,8 +27,12 @@ QUESTIONS = (6, 10)
 # How machines' own directories begin. /proc and /dev are the same everywhere.
 MACHINE_PATH = re.compile(r"(?<![\w./])/(?:home|root|tmp|var|work|Users|private|mnt|opt)/[\w.]|\.venv|site-packages")
 AGAIN = "Hint: run all of it from a fresh kernel, and save it with its output"
+SHOW = "Hint: plots.show(axes, alt), with a sentence or two on what is in the picture"
 
-NEEDS = {"headline.ipynb": ["ab"], "part4.ipynb": ["curl"]}  # programs; without nginx, headline.ipynb serves itself
+NEEDS = {
+    "headline.ipynb": ["ab"],
+    "part4.ipynb": ["curl", "git"],
+}  # programs; without nginx, headline.ipynb serves itself
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
 
@@ -235,11 +245,11 @@ def test_every_section_with_code_checks_what_it_says(path):
 
 @every_notebook
 def test_a_code_cell_fits_on_a_slide(path):
-    """At most 25 lines: longer things have a name, in lab.py."""
+    """At most 25 lines: longer things have a name, in a module beside the notebooks."""
     for number, cell in numbered(read(path), "code"):
         lines = len(cell.source.splitlines())
         assert 0 < lines <= MAX_CODE_LINES, (
-            f"{place(path, number)} has {lines} lines. Hint: 1 to {MAX_CODE_LINES}; move a function to lab.py."
+            f"{place(path, number)} has {lines} lines. Hint: 1 to {MAX_CODE_LINES}; move a function to a module."
         )
 
 
@@ -267,3 +277,59 @@ def test_every_plot_is_followed_by_what_to_see(path):
                 f"{place(path, number)} draws a plot, and no prose follows. "
                 "Hint: say what to see in it, in the next cell."
             )
+
+
+@every_notebook
+def test_every_plot_has_alternative_text(path):
+    """Who can't see a picture is told what is in it: plots.show(axes, alt) keeps that with the picture."""
+    for number, cell in numbered(read(path), "code"):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(alt.split()) >= 8, f"{place(path, number)} has the alternative text {alt!r}. {SHOW}"
+
+
+@every_notebook
+def test_a_link_of_a_notebook_leads_to_a_file(path):
+    """Links to other notebooks, pages and programs are relative, and end inside the project."""
+    for target in links(path):
+        assert target.exists() and target.is_relative_to(ROOT), (
+            f"notebooks/{path.name} has a link to {target}, which is not there. Hint: relative to notebooks/"
+        )
+
+
+def links(path):
+    """Return the files that the prose of a notebook has links to."""
+    prose = "\n".join(cell.source for _, cell in numbered(read(path), "markdown"))
+    found = re.findall(r"\]\(([^)#]+)\)", prose)
+    return [(NOTEBOOKS / link).resolve() for link in found if not link.startswith("http")]
+
+
+@pytest.mark.needs("make")
+def test_make_notebooks_serves_what_the_notebooks_have_links_to(tmp_path):
+    """Jupyter starts for everybody, root too, opens notebooks/, and its root is the project's: links lead somewhere."""
+    import requests
+
+    port = free_port()
+    flags = f"--no-browser --ServerApp.port={port} --IdentityProvider.token=word --ServerApp.disable_check_xsrf=True"
+    words = ["make", "--old-file=.venv/ready-to-test", "notebooks", f"VENV={sys.executable}", f"JUPYTER={flags}"]
+    settings = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)}  # nobody's own
+    files = sorted({link.relative_to(ROOT) for path in PATHS for link in links(path)})
+    assert len(files) > 5, files
+    log = tmp_path / "log"
+    with (
+        open(log, "w") as output,
+        subprocess.Popen(
+            words, cwd=ROOT, env=os.environ | settings, stdout=output, stderr=output, start_new_session=True
+        ) as process,
+    ):
+        try:
+            wait_until(lambda: is_listening(port) or process.poll() is not None, "Jupyter listens", 60)
+            assert process.poll() is None, log.read_text()
+            start = requests.get(f"http://127.0.0.1:{port}/?token=word", timeout=30)
+            assert start.url.partition("?")[0].endswith("/tree/notebooks"), start.url
+            for file in files:
+                url = f"http://127.0.0.1:{port}/api/contents/{file}?token=word&content=0"
+                assert requests.get(url, timeout=30).status_code == 200, f"{file} can't be opened"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)

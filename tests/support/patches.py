@@ -5,6 +5,8 @@ import pathlib
 import shutil
 import subprocess
 
+from support.parts import PARTS, ROOT
+
 
 def need_git():
     """Raise LookupError when there is no git to apply a patch with."""
@@ -19,3 +21,14 @@ def apply_patch(patch, directory):
     words = ["git", "apply", "--whitespace=nowarn", str(patch)]
     run = subprocess.run(words, cwd=directory, env=environment, capture_output=True, text=True, timeout=30)
     return run.stderr.strip()
+
+
+def patched_part(part, patch, directory):
+    """Lay out a part in a directory that is not there yet, change it by a patch, and return its rsp.py.
+
+    Raises LookupError when the patch no longer applies.
+    """
+    shutil.copytree(ROOT / PARTS[part], directory, ignore=shutil.ignore_patterns("__pycache__"))
+    if complaint := apply_patch(patch, directory):
+        raise LookupError(f"{patch.parent.name}/{patch.name} no longer applies: {complaint}. Make it again: git diff")
+    return pathlib.Path(directory, "rsp.py")

@@ -17,6 +17,7 @@ PACKAGES = {  # program -> Debian package
     "diff": "diffutils",
     "git": "git",
     "haproxy": "haproxy",
+    "make": "make",
     "nginx": "nginx",
     STREAM_MODULE: "libnginx-mod-stream",
     "wrk": "wrk",

@@ -1,0 +1,161 @@
+"""Plots that survive a projector, and that those who can't see them, or no colours, can follow.
+
+Each function draws, and returns axes or a figure, to which a notebook may add; show() then puts it into the notebook.
+"""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Image, display
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+# Okabe and Ito's colours: told apart by the colour-blind too. No plot relies on colour alone.
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY_BLUE = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#999999"
+
+plt.rcParams.update({
+    "figure.figsize": (9, 4),
+    "figure.dpi": 100,
+    "savefig.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.12,  # inches
+    "figure.constrained_layout.h_pad": 0.08,
+    "font.size": 13,
+    "axes.titlesize": 15,
+    "axes.labelsize": 13,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "legend.fontsize": 12,
+    "lines.linewidth": 2,
+    "hatch.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+})  # fmt: skip
+
+
+def show(drawn, alt):
+    """Show a figure, or the figure of these axes, in the notebook; `alt` says what is in it to those who can't see it.
+
+    An exported page has `alt` as the picture's alternative text.
+    """
+    picture = io.BytesIO()
+    drawn.figure.savefig(picture, format="png")
+    plt.close(drawn.figure)  # or Jupyter would show it once more, without its text
+    display(Image(picture.getvalue(), alt=alt))
+
+
+def timeline(clients, title):
+    """Draw a bar for each Visit: grey and hatched while it waits in line, blue while it is served; return the axes."""
+    _, axes = plt.subplots()
+    for client in clients:
+        wait = {"color": "white", "edgecolor": GREY, "hatch": "////"}
+        axes.barh(client.name, client.served - client.came, left=client.came, height=0.6, **wait)
+        axes.barh(client.name, client.answered - client.served, left=client.served, height=0.6, color=BLUE)
+        dot = {"marker": "o", "markersize": 9, "color": VERMILION, "markeredgecolor": BLACK, "ls": ""}
+        axes.plot([client.connected], [client.name], **dot, clip_on=False, zorder=5)
+        axes.annotate(
+            f"{client.answered:.2f} s", (client.answered, client.name), (6, 0), textcoords="offset points", va="center"
+        )
+    legend = [
+        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="waits in line"),
+        Patch(color=BLUE, label="is being served"),
+        Line2D([], [], **dot, label="is connected"),
+    ]
+    axes.figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
+    axes.set(title=title, xlabel="time since the first client came (s)", ylabel="")
+    axes.set_xlim(0, 1.15 * max(client.answered for client in clients))
+    axes.invert_yaxis()  # the first client on top
+    axes.grid(axis="y", visible=False)
+    return axes
+
+
+MARKERS = {  # events -> marker and colour; combinations beside these get a star
+    ("EPOLLIN",): ("o", BLUE),
+    ("EPOLLOUT",): ("^", GREEN),
+    ("EPOLLIN", "EPOLLOUT"): ("D", SKY_BLUE),
+    ("EPOLLIN", "EPOLLRDHUP"): ("s", ORANGE),
+    ("EPOLLIN", "EPOLLOUT", "EPOLLRDHUP"): ("P", VERMILION),
+}
+
+
+def draw_wakeups(found, title):
+    """Draw Wakeups in time, a line for each socket, with the bytes read above the markers; return the axes.
+
+    Where markers of one socket are too close for a label each, they share one: 4,096 + 904.
+    """
+    _, axes = plt.subplots()
+    sockets = list(dict.fromkeys(wakeup.socket for wakeup in found))
+    start = found[0].time
+    close = 0.02 * (found[-1].time - start)
+    kinds, labels = {}, {}
+    for wakeup in found:
+        marker, colour = MARKERS.get(wakeup.events, ("*", PURPLE))
+        point = (1000 * (wakeup.time - start), sockets.index(wakeup.socket))
+        style = {"marker": marker, "color": colour, "markeredgecolor": BLACK, "markersize": 11, "ls": ""}
+        axes.plot(*point, **style)
+        kinds[wakeup.events] = Line2D([], [], **style, label=" + ".join(wakeup.events))
+        if wakeup.received is not None:
+            latest = labels.get(wakeup.socket)
+            if latest and wakeup.time - latest.time < close:
+                latest.set_text(f"{latest.get_text()} + {wakeup.received:,}")
+            else:
+                label = f"{wakeup.received:,}"
+                latest = axes.annotate(label, point, (0, 9), textcoords="offset points", ha="center", fontsize=12)
+            latest.time = wakeup.time
+            labels[wakeup.socket] = latest
+    axes.figure.legend(handles=list(kinds.values()), loc="outside lower center", ncols=3, frameon=False)
+    axes.set(title=title, xlabel="time since the first wake-up (ms)", ylabel="")
+    axes.set_yticks(range(len(sockets)), sockets)
+    axes.set_ylim(len(sockets) - 0.5, -0.8)
+    axes.margins(x=0.06)
+    return axes
+
+
+ARRIVED, LOST = BLUE, YELLOW
+
+
+def draw_maps(maps, total, title):
+    """Draw 100 x 100 cells for each part's answer of `total` bytes, dark where its bytes arrived; return the axes.
+
+    `maps` holds, for each name, the arrived runs of bytes as pairs of position and length.
+    """
+    cell = total // 10_000  # bytes
+    figure, axes = plt.subplots(1, len(maps), figsize=(5.4 * len(maps), 6), squeeze=False)
+    colours = LinearSegmentedColormap.from_list("arrived", [LOST, ARRIVED])
+    for panel, (name, runs) in zip(axes[0], maps.items(), strict=True):
+        arrived = np.zeros(total, bool)
+        for position, length in runs:
+            arrived[position : position + length] = True
+        share = arrived[: cell * 10_000].reshape(100, 100, cell).mean(axis=2)
+        box = (0, cell * 100 / 1000, total / 1e6, 0)  # the first byte is at the top left
+        panel.imshow(share, cmap=colours, vmin=0, vmax=1, extent=box, aspect="auto", interpolation="nearest")
+        panel.set(title=name, xlabel="position in the row (kB)")
+        panel.grid(visible=False)
+    axes[0][0].set_ylabel("position of the row in the answer (MB)")
+    legend = [
+        Patch(facecolor=ARRIVED, edgecolor=BLACK, label="arrived"),
+        Patch(facecolor=LOST, edgecolor=BLACK, label="never arrived"),
+    ]
+    figure.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(title, fontsize=15)
+    return axes[0]
+
+
+def draw_stalls(axes, stalls):
+    """Shade the times in which the client does not read; return a handle for the legend."""
+    for begin, end in stalls:
+        axes.axvspan(begin, end, facecolor="#eeeeee", edgecolor=GREY, hatch="..", linewidth=0, zorder=0)
+    return Patch(facecolor="#eeeeee", edgecolor=GREY, hatch="..", linewidth=0, label="the client does not read")
