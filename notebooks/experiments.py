@@ -25,12 +25,12 @@ RECORDER = pathlib.Path(__file__).resolve().parent / "recorder.py"
 # Parts, and what they do
 
 
-def start_part(part, backend, **options):
+def start_part(part: int, backend: Backend, **options) -> Proxy:
     """Return one of the parts as a running Proxy in front of a backend; to be used in a with-block."""
     return Proxy(part_command(part), backend.port, **options)
 
 
-def with_bug(bug, directory):
+def with_bug(bug: str, directory: str) -> Command:
     """Make a copy of part 4 with one of the museum's bugs, in a directory; return the Command that starts it."""
     program = patched_part(4, MUSEUM / f"{bug}.patch", pathlib.Path(directory, bug))
     return Command([sys.executable, str(program), "{config}"])
@@ -39,7 +39,7 @@ def with_bug(bug, directory):
 class RecordedProxy(Proxy):
     """A running part that is being recorded."""
 
-    def __init__(self, part, backend, **options):
+    def __init__(self, part: int | Command, backend: Backend, **options):
         """Start a part, or what a Command starts, under the recorder."""
         self.recording_directory = tempfile.TemporaryDirectory(prefix="rsp-")
         self.recording_path = pathlib.Path(self.recording_directory.name, "recording")
@@ -48,7 +48,7 @@ class RecordedProxy(Proxy):
         self.lines = None  # the recording, when the proxy has ended
         super().__init__(Command(words), backend.port, **options)
 
-    def recording(self):
+    def recording(self) -> list[dict]:
         """Return what was written down so far: a list of dictionaries, one for each wake-up or call.
 
         Each has time and took (seconds), fd, who, number and call; what else there is depends on the call: asked
@@ -79,7 +79,7 @@ class Wakeup:
     received: int | None  # bytes that were then read; None when nothing was, or the read failed
 
 
-def wakeups(recording):
+def wakeups(recording: list[dict]) -> list[Wakeup]:
     """Return the Wakeups of a recording, in order."""
     found, latest = [], {}
     for line in recording:
@@ -93,7 +93,7 @@ def wakeups(recording):
     return found
 
 
-def show_calls(lines):
+def show_calls(lines: list[dict]):
     """Print lines of a recording: milliseconds since the first of them, whose socket, the call, what became of it."""
     for line in lines:
         what = line["call"]
@@ -105,7 +105,7 @@ def show_calls(lines):
         print(f"{1000 * (line['time'] - lines[0]['time']):7.2f} ms  {line['who'] or '':8} {what:30} {result}".rstrip())
 
 
-def unread_bytes(port, client):
+def unread_bytes(port: int, client: Client) -> int:
     """Return how many bytes from a Client lie unread at the port it is connected to."""
     client_port = client.socket.getsockname()[1]
     for local, remote, _, unread in tcp_sockets():
@@ -177,7 +177,7 @@ class Visit:
     answered: float  # it had the whole answer
 
 
-def visit(port, backend, name, start):
+def visit(port: int, backend: SlowBackend, name: str, start: float) -> Visit:
     """Be one client: connect, ask, read the answer. Returns a Visit, with times counted from `start`."""
     path = "/" + name.replace(" ", "-")
     came = time.monotonic()
@@ -190,7 +190,7 @@ def visit(port, backend, name, start):
     return Visit(name, *(moment - start for moment in times))
 
 
-def visit_together(port, backend, count, apart=0.0):
+def visit_together(port: int, backend: SlowBackend, count: int, apart: float = 0.0) -> list[Visit]:
     """Send `count` clients at once, or one every `apart` seconds; return their Visits, in that order."""
     start = time.monotonic()
 

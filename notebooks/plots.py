@@ -8,7 +8,9 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, display
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -46,10 +48,11 @@ plt.rcParams.update({
 })  # fmt: skip
 
 
-def show(drawn, alt):
+def show(drawn: Axes | Figure, alt: str):
     """Show a figure, or the figure of these axes, in the notebook; `alt` says what is in it to those who can't see it.
 
-    An exported page has `alt` as the picture's alternative text.
+    It is kept with the picture. `jupyter nbconvert --to html --template classic` makes it the alternative text of the
+    page's picture; nbconvert's other templates leave it out as yet.
     """
     picture = io.BytesIO()
     drawn.figure.savefig(picture, format="png")
@@ -57,7 +60,7 @@ def show(drawn, alt):
     display(Image(picture.getvalue(), alt=alt))
 
 
-def timeline(clients, title):
+def timeline(clients, title: str) -> Axes:
     """Draw a bar for each Visit: grey and hatched while it waits in line, blue while it is served; return the axes."""
     _, axes = plt.subplots()
     for client in clients:
@@ -91,7 +94,7 @@ MARKERS = {  # events -> marker and colour; combinations beside these get a star
 }
 
 
-def draw_wakeups(found, title):
+def draw_wakeups(found, title: str) -> Axes:
     """Draw Wakeups in time, a line for each socket, with the bytes read above the markers; return the axes.
 
     Where markers of one socket are too close for a label each, they share one: 4,096 + 904.
@@ -127,7 +130,7 @@ def draw_wakeups(found, title):
 ARRIVED, LOST = BLUE, YELLOW
 
 
-def draw_maps(maps, total, title):
+def draw_maps(maps: dict, total: int, title: str) -> list[Axes]:
     """Draw 100 x 100 cells for each part's answer of `total` bytes, dark where its bytes arrived; return the axes.
 
     `maps` holds, for each name, the arrived runs of bytes as pairs of position and length.
@@ -154,7 +157,7 @@ def draw_maps(maps, total, title):
     return axes[0]
 
 
-def draw_stalls(axes, stalls):
+def draw_stalls(axes: Axes, stalls) -> Patch:
     """Shade the times in which the client does not read; return a handle for the legend."""
     for begin, end in stalls:
         axes.axvspan(begin, end, facecolor="#eeeeee", edgecolor=GREY, hatch="..", linewidth=0, zorder=0)

@@ -289,6 +289,15 @@ def test_every_plot_has_alternative_text(path):
                 assert len(alt.split()) >= 8, f"{place(path, number)} has the alternative text {alt!r}. {SHOW}"
 
 
+def test_an_exported_page_has_the_alternative_texts():
+    """No picture of a page made by `jupyter nbconvert --to html --template classic` is without one."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(template_name="classic").from_filename(str(NOTEBOOKS / "part4.ipynb"))
+    texts = re.findall(r'<img[^>]*?alt="([^"]+)"', page)
+    assert len(texts) == 3 and all(text.count(" ") > 8 for text in texts), texts
+
+
 @every_notebook
 def test_a_link_of_a_notebook_leads_to_a_file(path):
     """Links to other notebooks, pages and programs are relative, and end inside the project."""
