@@ -26,8 +26,9 @@ def apply_patch(patch, directory):
 def patched_part(part, patch, directory):
     """Lay out a part in a directory that is not there yet, change it by a patch, and return its rsp.py.
 
-    Raises LookupError when the patch no longer applies.
+    Raises LookupError when the patch no longer applies, or when there is no git.
     """
+    need_git()  # before anything is there
     shutil.copytree(ROOT / PARTS[part], directory, ignore=shutil.ignore_patterns("__pycache__"))
     if complaint := apply_patch(patch, directory):
         raise LookupError(f"{patch.parent.name}/{patch.name} no longer applies: {complaint}. Make it again: git diff")
