@@ -10,33 +10,27 @@ import sys
 import pytest
 
 from behaviours import BEHAVIOURS
-from exercise import MUSEUM, is_assertion, museum, outcomes, put_bug
+from bugs import MUSEUM, Bug, bug_names, list_bugs, try_test
+from pytest_runs import SUITE, outcomes
 from support.parts import ROOT
 
-BUGS = sorted(path.stem for path in MUSEUM.glob("*.patch"))
-SUITE = [ROOT / "tests" / "suite" / name for name in ("test_behaviours.py", "test_hard_use.py", "test_caught_bugs.py")]
+BUGS = bug_names()
+FILES = [SUITE / name for name in ("test_behaviours.py", "test_hard_use.py", "test_caught_bugs.py")]
 NEEDS_GIT = pytest.mark.needs("git")
-
-
-def caught_by(bug):
-    """Return the names of the tests that a patch's head names."""
-    names = re.search(r"^caught_by: (.+)$", (MUSEUM / f"{bug}.patch").read_text(), re.MULTILINE)
-    assert names, f"{bug}.patch does not say by which test it is caught. Hint: a line in its head, caught_by: test_…"
-    return names[1].split()
 
 
 def files_with(names):
     """Return the files of the suite that have tests of these names."""
-    return [path for path in SUITE if any(f"\ndef {name}(start_proxy" in path.read_text() for name in names)]
+    return [path for path in FILES if any(f"\ndef {name}(start_proxy" in path.read_text() for name in names)]
 
 
 @NEEDS_GIT
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_caught(bug, tmp_path):
     """A test that passes on the sound part 4 fails, by an assertion, on the one with the bug."""
-    names = caught_by(bug)
-    tests = outcomes(put_bug(bug, tmp_path / "part"), "-x", "-k", " or ".join(names), *files_with(names))
-    assert any(is_assertion(what) for _, what in tests), (
+    names = Bug(bug).caught_by
+    tests = outcomes(Bug(bug).put(tmp_path / "part"), "-x", "-k", " or ".join(names), *files_with(names))
+    assert any(test.is_assertion for test in tests), (
         f"{bug}: not caught by {names}: {tests}. Hint: sharpen the test, or write one into test_caught_bugs.py"
     )
 
@@ -44,23 +38,87 @@ def test_a_bug_is_caught(bug, tmp_path):
 def test_the_suite_asks_the_same_of_the_sound_part():
     """What catches a bug is a test that the suite itself expects part 4 as it is to pass."""
     assert all(row.parts[4] == "yes" for row in BEHAVIOURS), "the table has a no for part 4"
-    unknown = {bug: [name for name in caught_by(bug) if not files_with([name])] for bug in BUGS}
+    unknown = {bug: [name for name in Bug(bug).caught_by if not files_with([name])] for bug in BUGS}
     assert not any(unknown.values()), f"no tests of the suite: {unknown}. Hint: correct caught_by: in the patch"
 
 
 def test_every_bug_has_a_story_and_every_story_a_bug():
     """museum/README.md tells of each patch, in a list entry that begins with its name."""
-    told = re.findall(r"^- \*\*(\w+)\.\*\*", (MUSEUM / "README.md").read_text(), re.MULTILINE)
-    assert sorted(told) == BUGS, f"told: {sorted(told)}, patches: {BUGS}. Hint: one entry a bug"
+    patches = sorted(path.stem for path in MUSEUM.glob("*.patch"))
+    assert sorted(BUGS) == patches, f"told: {sorted(BUGS)}, patches: {patches}. Hint: one entry a bug"
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_every_bug_says_how_long_it_takes_and_has_two_hints(bug):
+    """A first hint and a better one, and as many minutes in the story as in the patch."""
+    assert len(Bug(bug).hints()) == 2, f"{bug}.patch has not two hints. Hint: two lines that begin with hint:"
+    told = re.search(rf"\*\*{bug}\.\*\* (\d+) minutes\.", (MUSEUM / "README.md").read_text())
+    assert told and int(told[1]) == Bug(bug).minutes > 0, f"{bug}.patch says {Bug(bug).minutes} minutes, the story not"
+
+
+def test_the_museum_begins_with_three_easy_bugs(capsys):
+    """In order of difficulty, and none of the others is easier; the list has them in this order."""
+    minutes = [Bug(bug).minutes for bug in BUGS]
+    assert minutes[:3] == sorted(minutes[:3]), f"the first three take {minutes[:3]} minutes. Hint: the easiest first"
+    assert max(minutes[:3]) <= 15 and max(minutes[:3]) <= min(minutes[3:]), f"{minutes[:3]}, then {min(minutes[3:])}"
+    list_bugs()
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()[1:-1]] == BUGS, shown
+
+
+def run_museum(bug, test_file):
+    """Run the command that students use; return what became of it."""
+    words = [sys.executable, ROOT / "tests" / "exercises" / "exercise.py", "museum", bug, test_file]
+    return subprocess.run(words, capture_output=True, text=True, timeout=100)
 
 
 @NEEDS_GIT
 @pytest.mark.parametrize("bug, told", [("never_resumed", True), ("busy", False)])
 def test_the_example_tells_its_bug_from_the_sound_part(bug, told):
     """The command that students use says of the example what is true: it notices its bug, and not another one."""
-    words = [sys.executable, ROOT / "tests" / "exercises" / "exercise.py", "museum", bug, MUSEUM / "example_test.py"]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    run = run_museum(bug, MUSEUM / "example_test.py")
     assert ("Your test tells them apart." in run.stdout, run.returncode) == (told, 0 if told else 1), run.stdout
+
+
+EASY_TESTS = """
+import pytest
+
+from support.peers import EchoBackend, connect_and_be_turned_away, free_port, wait_until
+
+pytestmark = pytest.mark.behaviour("hard use")
+
+
+def test_as_text(start_proxy):
+    with EchoBackend() as backend, start_proxy(backend).connect() as client:
+        client.send(bytes(range(256)))
+        assert client.receive_exactly(256) == bytes(range(256))
+
+
+def test_backend_down(start_proxy):
+    proxy = start_proxy(free_port())
+    connect_and_be_turned_away(proxy.port)
+    proxy.check_unharmed()
+
+
+def test_left_open(start_proxy):
+    with EchoBackend() as backend:
+        proxy = start_proxy(backend)
+        before = proxy.open_files()
+        for _ in range(20):
+            with proxy.connect() as client:
+                client.send(b"hello")
+                client.receive_exactly(5)
+        wait_until(lambda: proxy.open_files() <= before + 2, "the sockets are closed")
+"""
+
+
+@NEEDS_GIT
+@pytest.mark.parametrize("bug", BUGS[:3])
+def test_the_better_hints_lead_to_a_test(bug, tmp_path, capsys):
+    """What the hints for the three easy bugs say is enough: a test made of nothing else tells the two apart."""
+    head, *tests = EASY_TESTS.split("\n\n\n")
+    (tmp_path / "my_test.py").write_text(head + "\n\n\n" + next(test for test in tests if f"test_{bug}(" in test))
+    assert try_test(Bug(bug), tmp_path / "my_test.py"), capsys.readouterr().out
 
 
 NOT_ALL_PASS = """
@@ -84,7 +142,41 @@ def test_each_parameter_counts_and_a_skip_is_no_pass(tmp_path, capsys):
     """A test that fails with one parameter and passes with the next, and one that is skipped: one test has passed."""
     path = tmp_path / "test_mine.py"
     path.write_text(NOT_ALL_PASS)
-    assert not museum("busy", path)
+    assert not try_test(Bug("busy"), path)
     shown = capsys.readouterr().out
     expected = "sound part 4: 1 test passed, test_a_number[1] failed, test_another was skipped"
-    assert expected in shown and "Not yet: " in shown, shown
+    assert expected in shown and "line 9: " in shown and "Not yet: " in shown, shown
+
+
+def test_a_slip_in_a_students_test_is_named_with_its_line(tmp_path):
+    """A syntax error is one line: the file, the line, the mistake."""
+    path = tmp_path / "my_test.py"
+    path.write_text("import pytest\n\n\ndef test_something(start_proxy)\n    pass\n")
+    run = run_museum("busy", path)
+    assert (run.returncode, run.stdout) == (1, ""), run.stdout
+    assert re.fullmatch(
+        r".*my_test.py, line 4: expected ':': def test_something\(start_proxy\). Correct.*\n", run.stderr
+    )
+
+
+ENDLESS = """
+import pytest
+
+pytestmark = pytest.mark.behaviour("hard use")
+
+
+def test_something(start_proxy):
+    while True:
+        pass
+"""
+
+
+@NEEDS_GIT
+def test_an_endless_loop_in_a_students_test_is_named_with_its_line(tmp_path, capsys, monkeypatch):
+    """After some seconds it is ended; the line is that of the loop."""
+    monkeypatch.setattr("bugs.TEST_PATIENCE", 1)
+    path = tmp_path / "my_test.py"
+    path.write_text(ENDLESS)
+    assert not try_test(Bug("busy"), path)
+    shown = capsys.readouterr().out
+    assert re.search(r"line [89]: Failed: Timeout \(>1\.0s\)", shown), shown

@@ -14,16 +14,20 @@ import sys
 
 import pytest
 
-import exercise
+import cards
+from commands import what_is_next
+from gate import gate, wrong_with
+from records import Record
 from support.harness import any_command
 from support.parts import PARTS, ROOT
 from support.peers import wait_until
 
-NAMES = exercise.names()
+NAMES = cards.names()
 GATED = "part1_big_request"  # a quick one, on which the commands are tried
 PATIENCE = 60  # seconds that one command may take
 HINT = "Hint: see tests/exercises/README.md, and run: python tests/exercises/exercise.py gate"
 NEEDS_GIT = pytest.mark.needs("git")
+NEEDS_SOLUTIONS = pytest.mark.skipif(cards.BUNDLE_MARK.exists(), reason="this copy for a class has no solutions")
 
 
 def command(*words):
@@ -40,18 +44,18 @@ def test_there_are_four_exercises_a_part_and_all_four_kinds():
     """At least sixteen in all; in each part at least one to predict, to break, to fix and to extend."""
     assert len(NAMES) >= 16, f"{len(NAMES)} exercises: {NAMES}. {HINT}"
     for part in PARTS:
-        kinds = [each.kind for each in map(exercise.Exercise, NAMES) if each.part == part]
+        kinds = [each.kind for each in map(cards.Exercise, NAMES) if each.part == part]
         assert len(kinds) >= 4, f"part {part} has {len(kinds)} exercises. {HINT}"
-        missing = set(exercise.KINDS) - set(kinds)
+        missing = set(cards.KINDS) - set(kinds)
         assert not missing, f"part {part} has nothing to {', '.join(sorted(missing))}. {HINT}"
 
 
 @NEEDS_GIT
 @pytest.mark.parametrize("name", [name for name in NAMES if name != GATED])
 def test_an_exercise_is_sound(name):
-    """Its starter fails, its solution passes and is as small as the card says, and the card is complete."""
-    each = exercise.Exercise(name)
-    complaints = list(exercise.wrong_with(each))
+    """Its starter fails, its solution passes and is as small as the card says, and all its texts are complete."""
+    each = cards.Exercise(name)
+    complaints = list(wrong_with(each))
     assert not complaints, "\n".join([f"{name}:", *complaints, HINT])
 
 
@@ -64,47 +68,63 @@ def test_the_gate_lets_a_sound_exercise_pass():
 
 
 @NEEDS_GIT
+@NEEDS_SOLUTIONS
 def test_the_gate_stops_an_unsound_exercise(tmp_path, monkeypatch, capsys):
-    """A card without its hint, a starter that has the answers already, and a solution that does not apply to it."""
+    """A hint that is the answer, a starter that has the answers already, a solution that does not apply to it."""
     unsound = tmp_path / GATED
-    shutil.copytree(exercise.HERE / GATED, unsound)
-    card = (unsound / "card.md").read_text()
-    card = card.replace("<summary>Hint</summary>", "").replace("(a) A client", "(a) Your client")
-    (unsound / "card.md").write_text(card)
+    shutil.copytree(cards.HERE / GATED, unsound)
+    card = (unsound / "card.md").read_text().replace("(a) A client", "(a) Your client").replace("10 minutes", "")
+    (unsound / "card.md").write_text(f"{card}\n**Teaches.** A stream.\n<details>Ask me.</details>\n")
+    hints = (unsound / "hints.md").read_text().replace("2. ", "").replace("(b) ", "Or 4,096? ")
+    (unsound / "hints.md").write_text(hints)
     (unsound / "starter" / "answers.py").write_text('a = 4096\nb = 100\nc = "reset"\n')
-    monkeypatch.setattr(exercise, "HERE", tmp_path)
-    assert not exercise.gate([GATED])
+    monkeypatch.setattr(cards, "HERE", tmp_path)
+    assert not gate([GATED])
     shown = capsys.readouterr().out
-    for words in (f"WRONG {GATED}", "no folded hint", "task (a) reads 'Your client", "nothing to do", "does not apply"):
+    for words in (
+        f"WRONG {GATED}",
+        "**Size.** does not say",
+        "card.md has **Teaches.**",
+        "folded hint",
+        "task (a) reads 'Your client",
+        "hints.md has 1 hints for the exercise",
+        "hints.md has no hint for task (b)",
+        "hints.md has the answer to (a) in it: 4096",
+        "nothing to do",
+        "does not apply",
+    ):
         assert words in shown, f"{words!r} is missing in:\n{shown}"
 
 
 def test_the_list_names_every_exercise():
-    """One line for each, with its part, its kind, its length, and what it teaches; the last is the museum's."""
+    """One line for each: part, kind, length, minutes, objective, and nothing that gives an answer away."""
     listing = run("list")
     assert listing.returncode == 0, listing.stderr
     *shown, museum = listing.stdout.splitlines()[1:]
     assert museum.endswith("tests/exercises/museum/README.md"), f"where is the museum? Not in: {museum}"
     lines = {line.split()[2]: line for line in shown}
     assert list(lines) == NAMES
-    for each in map(exercise.Exercise, NAMES):
-        for words in (str(each.part), each.kind, str(each.size), each.one_line("Teaches")):
+    for each in map(cards.Exercise, NAMES):
+        for words in (str(each.part), each.kind, str(each.size), str(each.minutes), each.one_line("Objective")):
             assert words in lines[each.name], f"{words!r} is missing in: {lines[each.name]}"
+        assert each.one_line("Teaches") not in lines[each.name]
 
 
-def test_the_teachers_table_is_the_cards_own():
-    """The table in the teacher's page is made of the cards."""
-    text = (exercise.HERE / "README.md").read_text()
-    shown = text.partition("<!-- exercises -->\n")[2].partition("\n<!-- /exercises -->")[0]
-    assert shown == exercise.markdown_table(), (
-        "tests/exercises/README.md: the table between <!-- exercises --> and <!-- /exercises --> is not up to date. "
+@NEEDS_SOLUTIONS
+@pytest.mark.parametrize("mark, made", [("exercises", cards.markdown_table), ("questions", cards.markdown_questions)])
+def test_the_teachers_tables_are_the_exercises_own(mark, made):
+    """The tables in the teacher's page are made of the cards and of what stands beside them."""
+    text = (cards.HERE / "README.md").read_text()
+    shown = text.partition(f"<!-- {mark} -->\n")[2].partition(f"\n<!-- /{mark} -->")[0]
+    assert shown == made(), (
+        f"tests/exercises/README.md: the table between <!-- {mark} --> and <!-- /{mark} --> is not up to date. "
         "Hint: paste what this prints: python tests/exercises/exercise.py list --markdown"
     )
 
 
 def test_the_teachers_page_names_exercises_that_exist():
     """The plans for a lesson and for a course send nobody to a card that is not there."""
-    text = (exercise.HERE / "README.md").read_text().partition("<!-- exercises -->")[0]
+    text = (cards.HERE / "README.md").read_text().partition("<!-- exercises -->")[0]
     unknown = set(re.findall(r"\bpart[1-4]_\w+", text)) - set(NAMES)
     assert not unknown, f"tests/exercises/README.md names {sorted(unknown)}. Hint: was an exercise renamed?"
 
@@ -123,6 +143,7 @@ def test_a_student_starts_and_is_told_what_is_missing(tmp_path):
 
 
 @NEEDS_GIT
+@NEEDS_SOLUTIONS
 def test_a_solved_exercise_passes_the_check_that_its_start_names(tmp_path):
     """start --solved, with a blank in the directory's name: its last line can be pasted, and all is done."""
     started = run("start", GATED, tmp_path / "my solution", "--solved")
@@ -146,8 +167,9 @@ def test_a_broken_program_is_a_task_not_done(tmp_path):
 
 def test_the_report_card_can_be_pasted(tmp_path):
     """Whatever blanks a path has: the last word, once the shell has split the line, is for --proxy to split again."""
-    fix = exercise.Exercise("part1_request_head")
-    line = exercise.what_is_next(fix, tmp_path / "my work", []).splitlines()[1]
+    fix = cards.Exercise("part1_request_head")
+    lines = what_is_next(fix, tmp_path / "my work", [], Record(tmp_path)).splitlines()
+    line = next(line for line in lines if line.startswith("The report card: "))
     words = any_command(shlex.split(line)[-1]).words
     assert words[1] == str(tmp_path / "my work" / "rsp.py"), f"pytest would start {words} for: {line}"
 
@@ -199,9 +221,26 @@ def test_a_directory_serves_one_exercise(tmp_path):
         (["start", "part1_threads", "{}"], ".* is there already, and not empty. Name a new directory."),
         (["check", "part1_threads", "{}/a b"], ".* start part1_threads '.*/a b'"),
         (["museum", "busy", "{}/none.py"], "There is no file .*none.py. Name yours: .* museum busy my_test.py"),
-        (["museum", "lazy", "{}/something.txt"], "There is no bug lazy. Choose one: accept_forgotten, .*"),
+        (["museum", "lazy", "{}/something.txt"], "There is no bug lazy. Choose one: .*accept_forgotten.*"),
+        (["hint", "part9_nothing"], "There is no exercise part9_nothing. See: .* list"),
+        (["bundle", "{}"], ".* is there already, and not empty. Name a new directory."),
+        (["bundle", "my_copy"], ".*my_copy is inside the course itself. Name a directory outside of it"),
+        (["check-all", "{}/nowhere"], "There is no directory .*nowhere. Name those that students work in"),
     ],
-    ids=["check", "start", "gate", "nothing there", "not empty", "blank", "no test file", "no bug"],
+    ids=[
+        "check",
+        "start",
+        "gate",
+        "nothing there",
+        "not empty",
+        "blank",
+        "no test file",
+        "no bug",
+        "no hint",
+        "bundle",
+        "bundle inside",
+        "check-all",
+    ],
 )
 def test_a_mistake_is_one_clear_line(words, expected, tmp_path):
     """It names what is wrong and what to do, and the exit status is 1."""

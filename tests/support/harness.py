@@ -197,6 +197,7 @@ class Proxy:
                 start_new_session=True,  # so that stop() ends whatever the program itself has started
             )
         self.pid = self.process.pid
+        self.kept = None  # what it has printed on stdout and stderr, once it has been ended
         if wait:
             self.wait_until_listening()
 
@@ -225,6 +226,7 @@ class Proxy:
         except ProcessLookupError:
             pass
         self.process.wait()
+        self.kept = self.output(), self.errors()
         self.directory.cleanup()
 
     def signal_and_wait(self, number=signal.SIGTERM):
@@ -254,11 +256,11 @@ class Proxy:
 
     def output(self):
         """Return what it has printed on stdout."""
-        return self.output_path.read_text(errors="replace")
+        return self.output_path.read_text(errors="replace") if self.kept is None else self.kept[0]
 
     def errors(self):
         """Return what it has printed on stderr."""
-        return self.errors_path.read_text(errors="replace")
+        return self.errors_path.read_text(errors="replace") if self.kept is None else self.kept[1]
 
     def connect(self, **options):
         """Return a Client of this proxy; see peers.Client for the options."""
@@ -315,12 +317,23 @@ def request(url, method="GET", session=None, timeout=PATIENCE, **options):
         return own_session.request(method, url, timeout=timeout, **options)
     except requests.RequestException as error:
         raise AssertionError(
-            f"{method} {url} got no whole answer: {error}. Hint: did the proxy close the connection, or is "
-            "somebody else being served?"
+            f"{method} {url} got no whole answer: {plain_reason(error, timeout)}. "
+            "Hint: did the proxy close the connection, or is somebody else being served?"
         ) from None
     finally:
         if session is None:
             own_session.close()
+
+
+def plain_reason(error, timeout):
+    """Return in a few words why a request failed; requests has many."""
+    reasons = {
+        "timed out": f"nothing came for {timeout} s",
+        "Connection refused": "nobody listens at that port",
+        "reset by peer": "the connection was reset",
+        "without response": "the connection was closed without a word",
+    }
+    return next((plain for words, plain in reasons.items() if words in str(error)), str(error))
 
 
 def check_quiet(proxy, seconds=1.0, most=0.2):

@@ -25,7 +25,7 @@ def division(work):
 
 def precedence(work):
     """And when it says backendPort = "800" .. 40 + 2?"""
-    compare(work, "b", 'backendPort = "800" .. 40 + 2', "+ comes before ..")
+    compare(work, "b", 'backendPort = "800" .. 40 + 2', "which of the two operators comes first?")
 
 
 def power(work):
@@ -35,7 +35,7 @@ def power(work):
 
 def method(work):
     """And when it says backendPort = ("9"):rep(#"ports")?"""
-    compare(work, "d", 'backendPort = ("9"):rep(#"ports")', "# is a length; rep repeats")
+    compare(work, "d", 'backendPort = ("9"):rep(#"ports")', "what is #, and what does rep do?")
 
 
 TASKS = [division, precedence, power, method]
