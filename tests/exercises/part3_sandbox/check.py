@@ -4,11 +4,10 @@ import pathlib
 import re
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 
-from support.harness import START_PATIENCE, part_command
+from support.harness import part_command
 from support.parts import ROOT
 
 PART = ROOT / "part3_lua"
@@ -21,10 +20,8 @@ def run_attack(work, program, directory):
     secret = "word-" + secrets.token_hex(4)
     pathlib.Path(directory, "secret.txt").write_text(secret + "\n")
     words = [*program, str(attack)]
-    run = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=START_PATIENCE)
     work.sent(f"rsp.py attack.lua, in a directory with a secret.txt: {secret}")
-    work.came_back(run.stderr or "nothing on stderr")
-    return secret, run
+    return secret, work.run_to_its_end(words, cwd=directory)
 
 
 def open_program(directory):
@@ -50,7 +47,7 @@ def starts_a_program(work):
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         program = open_program(directory)
         run_attack(work, program, directory)
-        assert pathlib.Path(directory, "owned").exists(), "there is no file owned. Hint: os.execute"
+        assert pathlib.Path(directory, "owned").exists(), "there is no file owned. Hint: what starts a program in Lua?"
     attack = (work.directory / "attack.lua").read_text()
     assert re.search(r"execute|popen", attack), "no program was started for it. Hint: a shell can touch a file"
 

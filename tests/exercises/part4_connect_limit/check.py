@@ -38,7 +38,7 @@ def is_reset(work):
         seconds = hopeless(backend, proxy)
         work.came_back(f"a reset, after {seconds:.2f} s")
         in_time = SECONDS - 0.05 < seconds < SECONDS + 1
-        assert in_time, f"not after {SECONDS} s. Hint: timers.enter(CONNECT_SECONDS, …)"
+        assert in_time, f"not after {SECONDS} s. Hint: call_later(CONNECT_SECONDS, …)"
         connected.send(b"still there?")
         assert connected.receive_exactly(12) == b"still there?"
 
@@ -53,7 +53,7 @@ def is_logged(work):
         wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
         lines = [line for line in proxy.errors().splitlines() if "connect" in line]
         work.came_back(proxy.errors())
-    assert len(lines) == 3, f"{len(lines)} such lines for three clients. Hint: connect_to_backend has a line already"
+    assert len(lines) == 3, f"{len(lines)} such lines for three clients. Hint: a connect that fails has its line already"
     for line in lines:
         assert "Connection timed out" in line, f"not in this one: {line}. Hint: errno.ETIMEDOUT"
 
