@@ -53,7 +53,9 @@ def is_logged(work):
         wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
         lines = [line for line in proxy.errors().splitlines() if "connect" in line]
         work.came_back(proxy.errors())
-    assert len(lines) == 3, f"{len(lines)} such lines for three clients. Hint: a connect that fails has its line already"
+    assert len(lines) == 3, (
+        f"{len(lines)} such lines for three clients. Hint: a connect that fails has its line already"
+    )
     for line in lines:
         assert "Connection timed out" in line, f"not in this one: {line}. Hint: errno.ETIMEDOUT"
 

@@ -18,7 +18,9 @@ def ask(work, proxy):
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not proxy.is_alive() or len(LINE.findall(proxy.errors())) > before, "a line on stderr", 2)
     work.came_back(f"on stderr: {proxy.errors()}")
-    assert proxy.is_alive(), "SIGUSR1 has ended the proxy. Hint: what wakes the loop, and what does SignalHandler do then?"
+    assert proxy.is_alive(), (
+        "SIGUSR1 has ended the proxy. Hint: what wakes the loop, and what does SignalHandler do then?"
+    )
     assert len(LINE.findall(proxy.errors())) > before, "no such line. Hint: 0 bytes wait in 0 of 0 write buffers"
     return tuple(map(int, LINE.findall(proxy.errors())[-1]))
 
