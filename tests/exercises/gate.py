@@ -58,9 +58,12 @@ def wrong_with_hints(exercise, tasks):
         yield f"hints.md has {len(exercise.hints())} hints for the exercise, not two: a first one, and a better one"
     if missing := tasks.keys() - exercise.task_hints().keys():
         yield f"hints.md has no hint for task ({'), ('.join(sorted(missing))})"
+    transcript = exercise.field("You will see")
+    shown = re.sub(r"^(\(\w\)| *sent:).*$", "", transcript, flags=re.MULTILINE)  # without what repeats the task
+    texts = {"card.md": f"{exercise.field('Objective')}\n{shown}", "hints.md": exercise.text("hints.md")}
     for name, answer in answers_of(exercise).items():
-        for file in ("card.md", "hints.md"):
-            if gives_away(answer, exercise.text(file).replace(exercise.field("Task"), "")):
+        for file, text in texts.items():
+            if gives_away(answer, text):
                 yield f"{file} has the answer to ({name}) in it: {answer}"
 
 
