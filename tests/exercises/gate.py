@@ -140,10 +140,10 @@ def examine(exercise):
 
 def gate(chosen):
     """Examine exercises, the chosen ones or all, and print what is wrong with each; return whether all are sound."""
+    exercises = [Exercise(name) for name in chosen or names()]
     if not BUNDLE_MARK.exists():
         need_git()
     sound = True
-    exercises = [Exercise(name) for name in chosen or names()]
     with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
         for exercise, (complaints, seconds) in zip(exercises, pool.map(examine, exercises), strict=True):
             sound = sound and not complaints

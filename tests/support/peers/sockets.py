@@ -1,7 +1,10 @@
 """What clients and backends do alike with their sockets: where they are, how they end by a reset."""
 
 import array
+import contextlib
 import fcntl
+import pathlib
+import random
 import socket
 import struct
 import termios
@@ -9,14 +12,21 @@ import termios
 from support.peers.waiting import LONG_PATIENCE, wait_until
 
 HOST = "127.0.0.1"
+FIRST_PORT = 10_000  # that a test may use
 SMALL_BUFFER = 16384  # bytes; a receive buffer so small that its owner counts as slow
 
 
 def free_port():
-    """Return a TCP port that nobody listens on at the moment."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return sock.getsockname()[1]
+    """Return a TCP port that nobody uses at the moment.
+
+    It is from below the range in which the kernel finds a client's port: or some client could have it a moment later.
+    """
+    end = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(FIRST_PORT, end) if end > FIRST_PORT else 0
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind((HOST, port))
+            return sock.getsockname()[1]
 
 
 def wait_until_acknowledged(sock):
