@@ -11,7 +11,7 @@ import pytest
 import million
 from bench import held_to, order, table
 from contenders import TOOLS, part4_without, switched_off
-from exercise import outcomes
+from pytest_runs import outcomes
 from support.harness import ARGUMENTS, Command
 from support.parts import PARTS, ROOT
 from workloads import SWITCHED_OFF_WORKLOADS, WORKLOADS
