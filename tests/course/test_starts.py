@@ -131,6 +131,42 @@ def test_a_config_of_bytecode_is_refused(part, tmp_path):
     assert "config.lua: this is bytecode" in line
 
 
+ENGINES = {"LuaJIT": "", "plain Lua": "sys.modules['lupa.luajit21'] = None; "}  # as where lupa was built without it
+GUARD = "setmetatable(_G, {__index = function() error('guard') end, __newindex = function() error('guard') end})"
+HOSTILE = [
+    (b"load('x = 1')()", "nil value"),
+    (b"getfenv(0).x = 1", "nil value"),
+    (b"setfenv(print, {})", "nil value"),
+    (b"newproxy(true)", "nil value"),
+    (b"coroutine.wrap(print)()", "nil value"),
+    (b"getmetatable('').__index.rep = tostring; ('x'):rep(2); io.open('x')", "nil value"),
+    (b"\xef\xbb\xbf\x1bLJ\x02", "Error parsing config file: "),
+    (b"error({})", "config.lua: it called error() without a message"),
+    (b"error(setmetatable({}, {__tostring = function() error('no') end}))", "without a message"),
+    (b"error('', 0)", "config.lua: it called error() without a message"),
+    (b"error('\xff')", "config.lua: its error message is not UTF-8"),
+    (b"error('two\\nlines')", "config.lua:1: two"),
+    (b"local function f() return 1 + f() end f()", "stack overflow"),
+    (b"x = " + b"{" * 300, "Error parsing config file: "),
+    (GUARD.encode(), "listenPort must be a string"),
+    (b"setmetatable(_G, {__index = function() return '80' end})", "listenPort must be a string"),
+    (b"listenPort = '\xff'", "listenPort must be a string"),
+    (b"listenPort = setmetatable({}, {__tostring = function() return '80' end})", "listenPort must be a string"),
+    (b"local G, set = _G, rawset; for name in pairs(G) do set(G, name, nil) end", "listenPort must be a string"),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("config, words", HOSTILE, ids=[config[:40] for config, _ in HOSTILE])
+def test_a_hostile_config_is_one_line(engine, config, words, tmp_path):
+    """Whatever a config tries, in either Lua: one line, and none of it is Python's."""
+    program = part_command(3).program[-1]
+    start = f"import runpy, sys; {ENGINES[engine]}sys.argv[:] = sys.argv[1:]; sys.path[0] = {str(ROOT / PARTS[3])!r}; "
+    (tmp_path / "config.lua").write_bytes(config)
+    words_to_run = [sys.executable, "-c", start + "runpy.run_path(sys.argv[0], run_name='__main__')"]
+    assert words in ended_badly([*words_to_run, program, str(tmp_path / "config.lua")])
+
+
 @LUA_PARTS
 def test_without_lupa_it_says_what_to_install(part, tmp_path):
     """A machine without lupa is told the command that installs it."""
