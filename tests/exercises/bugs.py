@@ -11,11 +11,10 @@ import sys
 import tempfile
 import textwrap
 
-from cards import COMMAND, HERE, LEFT_OUT
+from cards import COMMAND, HERE
 from pytest_runs import outcomes
 from support.harness import Command, part_command
-from support.parts import PARTS, ROOT
-from support.patches import apply_patch
+from support.patches import patched_part
 from work import place_of
 
 MUSEUM = HERE / "museum"
@@ -54,12 +53,7 @@ class Bug:
 
     def put(self, directory):
         """Make a copy of part 4 with the bug in it; return the Command that starts it."""
-        shutil.copytree(ROOT / PARTS[4], directory, ignore=LEFT_OUT)
-        if complaint := apply_patch(self.patch, directory):
-            raise LookupError(
-                f"{self.patch.name} no longer applies: {complaint}. Refresh it: see museum/README.md, at its end"
-            )
-        return Command([sys.executable, str(directory / "rsp.py"), "{config}"])
+        return Command([sys.executable, str(patched_part(4, self.patch, directory)), "{config}"])
 
 
 def bug_names():
