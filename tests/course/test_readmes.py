@@ -27,6 +27,7 @@ from support.programs import PACKAGES, STREAM_MODULE
 README = ROOT / "README.md"
 PART_READMES = [ROOT / directory / "README.md" for directory in PARTS.values()]
 READMES = [README, *PART_READMES]
+PAGES = [*READMES, ROOT / "CONTRIBUTING.md"]
 HEADS = [
     "Goal",
     "Break the part before",
@@ -97,7 +98,7 @@ def test_every_part_tells_its_story_under_the_same_heads(readme):
     assert heads == expected, f"{short(readme)} has other heads, or another order. Hint: make them {expected}."
 
 
-@pytest.mark.parametrize("readme", READMES, ids=short)
+@pytest.mark.parametrize("readme", PAGES, ids=short)
 def test_a_readme_is_short(readme):
     """Under 150 lines, so that it gets read."""
     lines = len(readme.read_text().splitlines())
@@ -129,7 +130,7 @@ def test_every_part_has_four_exercises_with_hints(readme):
 def test_checks_of_exercises_choose_some_test():
     """Each `pytest … -k word` in a README selects at least one test by its name."""
     names = re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py")), re.M)
-    words = [(readme, word) for readme in READMES for word in re.findall(r"-k (\w+)", readme.read_text())]
+    words = [(readme, word) for readme in PAGES for word in re.findall(r"-k (\w+)", readme.read_text())]
     assert words, "No README has a check with -k any more. Hint: remove this test, or look at the exercises."
     for readme, word in words:
         assert any(word in name for name in names), (
@@ -203,7 +204,7 @@ def test_python_code_stands_in_the_source(readme):
         )
 
 
-@pytest.mark.parametrize("readme", READMES, ids=short)
+@pytest.mark.parametrize("readme", PAGES, ids=short)
 def test_every_link_leads_somewhere(readme):
     """A relative link is a file that exists; a link by a label has its address below."""
     text = prose(readme)
@@ -228,7 +229,7 @@ def paths_in(text):
             yield word
 
 
-@pytest.mark.parametrize("readme", READMES, ids=short)
+@pytest.mark.parametrize("readme", PAGES, ids=short)
 def test_every_path_exists(readme):
     """A path in backticks or in a command exists, seen from the top directory or from the README's own."""
     text = prose(readme)
