@@ -104,7 +104,7 @@ def create_and_bind(server_port):
 
 
 def create_server_socket_handler(server_port, event_mask, backend):
-    """Return a handler that listens on the port, not yet known to epoll; raise OSError when it can't."""
+    """Return a handler that listens on the port, not yet known to epoll; raise OSError with a line that says why."""
     try:
         server_socket = create_and_bind(server_port)
         make_socket_non_blocking(server_socket)

@@ -108,7 +108,7 @@ def test_an_upload_that_loses_bytes_does_not_count(tmp_path, part):
 def test_two_directories_can_be_compared(tmp_path):
     """An old part 4 beside the new one: rates have a ratio to the old one's, and who stalls has little memory."""
     old = tmp_path / "old"
-    shutil.copytree(ROOT / PARTS[4], old, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / PARTS[4], old, ignore=shutil.ignore_patterns("__pycache__", "steps"))
     words = ["--against", str(old), "--workloads", "connections,stalled", "--rounds", "2"]
     output = run_bench(*words, "--output", str(tmp_path))
     summary = json.loads((tmp_path / "against.json").read_text())["summary"]
