@@ -10,7 +10,7 @@ Still missing:
 
 import signal
 
-# Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be: in an import, too.
+# Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt wherever it happens to be, even in an import.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import contextlib
@@ -19,12 +19,12 @@ import os
 import socket
 import sys
 
-MAX_LISTEN_BACKLOG = 1  # established connections that the kernel keeps in line until accept takes them
-BUFFER_SIZE = 4096  # bytes that one read takes at most
+MAX_LISTEN_BACKLOG = 1  # established connections that the kernel queues until accept takes them
+BUFFER_SIZE = 4096  # bytes per read, at most
 
 
 def read_answer(backend_socket, request):
-    """Send the backend a request and yield its answer as it comes; a backend that breaks off costs a log line."""
+    """Send the backend a request and yield its answer as it comes; if the backend breaks off, log that."""
     try:
         backend_socket.sendall(request)
         while buffer := backend_socket.recv(BUFFER_SIZE):  # no bytes: the backend has closed
@@ -37,7 +37,7 @@ def handle_client_connection(client_socket, backend_host, backend_port):
     """Pass one request to the backend and all of its answer to the client; raise OSError when the client is lost."""
     try:
         backend_socket = socket.create_connection((backend_host, backend_port))
-    except (OSError, UnicodeError) as error:  # UnicodeError: nothing that can be looked up, such as a..b
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a name that can be looked up, as in a..b
         reason = getattr(error, "strerror", error)
         logging.error("Couldn't connect to backend %s:%s: %s", backend_host, backend_port, reason)
         return
@@ -66,8 +66,8 @@ def main():
         sys.exit(f"Couldn't listen on port {server_port}: {os.strerror(error.errno)}. Choose another port, or free it.")
     try:
         os.write(1, f"Started.  Listening on port {server_port}.\n".encode())
-    except OSError as error:  # a stdout that is closed, or full, is no reason not to serve
-        logging.error("Couldn't say on stdout that it has started: %s", error.strerror)
+    except OSError as error:  # stdout is closed or full: serve all the same
+        logging.error("Couldn't write the start line to stdout: %s", error.strerror)
 
     while True:
         client_socket, _ = server_socket.accept()

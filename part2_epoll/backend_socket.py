@@ -9,7 +9,7 @@ import select
 from epollinterface import remove_epoll_handler
 from netutils import make_socket_non_blocking
 
-BUFFER_SIZE = 4096  # bytes that one event reads at most
+BUFFER_SIZE = 4096  # bytes read per event, at most
 
 
 class BackendSocketHandler:
@@ -37,7 +37,7 @@ class BackendSocketHandler:
                 # send, the client's socket was full, and the bytes are lost.
                 return
             except OSError as error:
-                # A client that breaks off is everyday life. But before any bytes have been read, it was the backend.
+                # A client that breaks off is nothing unusual. But if nothing has been read, it was the backend.
                 if not buffer:
                     logging.error("Lost the backend: %s", error.strerror)
             self.client_handler.close_client_socket()

@@ -11,7 +11,7 @@ from backend_socket import create_backend_socket_handler
 from epollinterface import add_epoll_handler, remove_epoll_handler
 from netutils import find_backend, make_socket_non_blocking
 
-BUFFER_SIZE = 4096  # bytes that one event reads at most
+BUFFER_SIZE = 4096  # bytes read per event, at most
 
 
 class ClientSocketHandler:
@@ -39,7 +39,7 @@ class ClientSocketHandler:
                 # send, the backend's socket was full, and the bytes are lost.
                 return
             except OSError as error:
-                # A client that breaks off is everyday life. But once its bytes have been read, it was the backend.
+                # A client that breaks off is nothing unusual. But once its bytes have been read, it was the backend.
                 if buffer:
                     logging.error("Lost the backend: %s", error.strerror)
             self.backend_handler.close_backend_socket()
@@ -81,7 +81,7 @@ def connect_to_backend(client_handler, epoll, backend_host, backend_port):
 
 
 def create_client_socket_handler(client_socket, epoll, backend_host, backend_port):
-    """Return a handler for a client, connected to the backend; raise OSError when that can't be had."""
+    """Return a handler for a client, connected to the backend; raise OSError if it can't connect."""
     make_socket_non_blocking(client_socket)
     client_handler = ClientSocketHandler(client_socket)
     client_handler.backend_handler = connect_to_backend(client_handler, epoll, backend_host, backend_port)

@@ -11,7 +11,7 @@ from client_socket import create_client_socket_handler
 from epollinterface import add_epoll_handler
 from netutils import find_addresses, make_socket_non_blocking
 
-MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel keeps in line until accept takes them
+MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel queues until accept takes them
 
 
 class AcceptError(Exception):
@@ -19,7 +19,7 @@ class AcceptError(Exception):
 
 
 def handle_client_connection(epoll, client_socket, backend_host, backend_port):
-    """Connect a new client to the backend; a backend that can't be had costs this client, and nobody else."""
+    """Connect a new client to the backend; if that fails, close this client, and nobody else."""
     try:
         client_handler = create_client_socket_handler(client_socket, epoll, backend_host, backend_port)
     except OSError as error:

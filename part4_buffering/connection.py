@@ -50,7 +50,7 @@ from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPO
 from epollinterface import add_epoll_handler, call_later, close_after_round, remove_epoll_handler, repeat_epoll_event
 from netutils import create_backend_socket
 
-BUFFER_SIZE = 65536  # bytes that one read takes at most
+BUFFER_SIZE = 65536  # bytes per read, at most
 WRITE_BUFFER_LIMIT = 262144  # bytes that may wait for one side
 FULL = WRITE_BUFFER_LIMIT - BUFFER_SIZE  # with more than that, there may not be room for another read
 DROP_LIMIT = 67108864  # bytes that are read only to be dropped, before their sender is reset
@@ -169,7 +169,7 @@ class Connection:
     def lose(self, error_number=None):
         """Note that this side is gone, by a given error or the socket's own: what is sent to it now would be lost."""
         error_number = error_number or self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ENOTCONN
-        # A client that leaves is everyday life, and so is a backend that breaks off when it has.
+        # A client that leaves is nothing unusual, nor is a backend that breaks off once it has.
         level = logging.INFO if self.role == "client" or self.peer.output is LOST else logging.ERROR
         logging.log(level, "Lost the %s %s port %s: %s", self.role, *self.address[:2], os.strerror(error_number))
         self.output = LOST
@@ -222,7 +222,7 @@ class Connection:
         """Reset this side once everything sent to it has been acknowledged.
 
         A reset discards what is still in the kernel's send queue: bytes that the other kernel has not *acknowledged*.
-        SIOCOUTQ, the same number as TIOCOUTQ, counts them. No event tells when there are none: so ask, ever less often.
+        SIOCOUTQ, the same number as TIOCOUTQ, counts them. No event says when none are left: poll, ever less often.
         """
         # Simplified: Linux hands out what has arrived even after a reset; other systems may not.
         if self.output in (LOST, CLOSED):  # while the timer ran
@@ -281,7 +281,7 @@ class Connection:
         self.end_input()
 
     def replace_socket(self, family):
-        """Take a new socket of an address family in place of one that is used up, or does not fit."""
+        """Replace a socket that is used up, or of the wrong address family, by a new one."""
         remove_epoll_handler(self)
         self.socket.close()  # at once, so that its descriptor is free; of this round's events, it has had its one
         self.socket = create_backend_socket(family)

@@ -269,7 +269,7 @@ def test_it_serves_even_if_its_stdout_takes_nothing(part, stdout):
         proxy.process.wait(PATIENCE)
         lines = proxy.errors().splitlines()
         assert len(lines) == 1 or not lines and stdout == "| true", lines  # true may take the line, and end
-        assert all("Couldn't say on stdout that it has started: " in line for line in lines), lines
+        assert all("Couldn't write the start line to stdout: " in line for line in lines), lines
 
 
 @pytest.mark.parametrize("part", [4], ids=PARTS.get)
