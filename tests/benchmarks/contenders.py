@@ -72,9 +72,9 @@ listen proxy
 """
 
 
-def need_tools():
+def need_tools(tools=TOOLS):
     """End the program when a load generator or a server is missing, and say what installs it."""
-    if lacking := missing(TOOLS):
+    if lacking := missing(tools):
         sys.exit(f"These are missing: {', '.join(lacking)}. Install them: {install_command(lacking)}")
 
 
@@ -168,14 +168,14 @@ class Field:
         backend_port = backend_port or self.backend.port
         if name == "direct":
             return Direct(backend_port)
-        if name == "nginx":
-            return self.start(name, self.nginx_words("stream", NGINX_STREAM), backend_port)
-        if name == "haproxy":
-            return self.start(name, self.haproxy_words, backend_port)
-        return self.start(name, self.command_words(name), backend_port)
+        return self.start(name, self.words_for(name), backend_port)
 
-    def command_words(self, name):
-        """Return the function from two ports to the command line of a part, of asyncio, or of an extra program."""
+    def words_for(self, name):
+        """Return the function from two ports, its own and the backend's, to a contender's command line."""
+        if name == "nginx":
+            return self.nginx_words("stream", NGINX_STREAM)
+        if name == "haproxy":
+            return self.haproxy_words
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         asyncio_words = [sys.executable, str(HERE / "asyncio_proxy.py"), *ARGUMENTS]

@@ -1,6 +1,7 @@
 """The benchmark runs, and counts only right answers; how fast anything is, no test asks."""
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -157,6 +158,17 @@ def test_not_one_of_a_million_requests_fails(tmp_path):
 
 
 @NEEDS_TOOLS
+@pytest.mark.needs(*TOOLS, "valgrind")
+def test_instructions_are_counted():
+    """Part 4 needs some tens of thousands for a connection per request, and fewer on connections that stay."""
+    program = [sys.executable, str(BENCHMARKS / "instructions.py"), "part4", "--requests", "200"]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=180)
+    assert run.returncode == 0, run.stderr[-2000:]
+    counts = re.search(r"part4 +([\d,]+) +([\d,]+)$", run.stdout, re.MULTILINE).groups()
+    own, kept = (int(count.replace(",", "")) for count in counts)
+    assert 20_000 < kept < own < 500_000, run.stdout
+
+
 @pytest.mark.parametrize(
     "words, culprit",
     [

@@ -20,6 +20,7 @@ PACKAGES = {  # program -> Debian package
     "make": "make",
     "nginx": "nginx",
     STREAM_MODULE: "libnginx-mod-stream",
+    "valgrind": "valgrind",
     "wrk": "wrk",
 }
 MODULE_PLACES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"]
