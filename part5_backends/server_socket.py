@@ -1,0 +1,116 @@
+"""The listening socket: every client that connects becomes a pair of connections, client and backend.
+
+Mirrors server_socket.c of the posts.
+"""
+
+import logging
+import socket
+
+from connection import CONNECTING, EVENT_MASK, OPEN, Connection
+from epollinterface import add_epoll_handler, call_later, repeat_epoll_event
+from netutils import create_backend_socket, find_addresses, make_socket_non_blocking, send_at_once
+
+MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel keeps in line until accept takes them
+ACCEPTS_PER_EVENT = 64  # then it is the connections' turn
+RETRY_SECONDS = 0.1  # between attempts to accept while that fails
+
+
+def handle_client_connection(client_socket, client_address, backend_socket, backends):
+    """Join a new client's socket and a fresh one for a backend to a pair, and start connecting the latter.
+
+    Raises OSError when epoll takes no more sockets; both are the caller's then.
+    """
+    make_socket_non_blocking(client_socket)
+    client_side = Connection(client_socket, "client", client_address, OPEN)
+    backend_side = Connection(backend_socket, "backend", None, CONNECTING)
+    client_side.peer, backend_side.peer = backend_side, client_side
+    add_epoll_handler(client_side, EVENT_MASK)
+    backend_side.connect_to_backend(backends.attempts(client_address), backends.family)
+
+
+class ServerSocketHandler:
+    """Accepts clients."""
+
+    def __init__(self, server_socket, event_mask, backends):
+        """Take over a listening, non-blocking socket."""
+        self.socket = server_socket  # open as long as the program runs
+        self.fd = server_socket.fileno()  # the loop's key for this handler
+        self.event_mask = event_mask  # as registered with epoll
+        self.backends = backends  # a BackendSet: where the clients' requests go
+        self.backend_socket = None  # for the next client; see accept_client
+        self.accept_fails = False  # a timer will try again
+
+    def handle_server_socket_event(self, events):
+        """Accept the clients that wait, a bounded number of them."""
+        if events and self.accept_fails:  # leave it to the timer, which comes without events
+            return
+        for _ in range(ACCEPTS_PER_EVENT):
+            try:
+                self.accept_client()
+            except BlockingIOError:
+                self.accept_fails = False
+                return
+            except OSError as error:
+                self.retry_later(error)
+                return
+            self.accept_fails = False
+        repeat_epoll_event(self, self.event_mask)
+
+    handle = handle_server_socket_event  # the name that the loop knows
+
+    def accept_client(self):
+        """Accept one client; raise OSError when there is none, or not descriptors enough for two sockets.
+
+        The backend's socket comes first, and is kept when there turns out to be no client. So a client
+        that has been accepted can always be served, and the others wait in the kernel's line.
+        """
+        if self.backend_socket is None:
+            self.backend_socket = create_backend_socket(self.backends.family)
+        client_socket, client_address = self.socket.accept()
+        backend_socket, self.backend_socket = self.backend_socket, None
+        try:
+            handle_client_connection(client_socket, client_address, backend_socket, self.backends)
+        except OSError:
+            client_socket.close()
+            backend_socket.close()
+            raise
+
+    def retry_later(self, error):
+        """Leave the clients in line for a moment: out of file descriptors, most likely."""
+        if not self.accept_fails:
+            logging.error("Could not accept: %s. Trying again every %s s.", error.strerror, RETRY_SECONDS)
+        self.accept_fails = True
+        call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
+
+
+def create_and_bind(server_port):
+    """Return a TCP socket bound to the port, on the first address that works; raise OSError when none does."""
+    # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
+    for family, kind, protocol, _, address in find_addresses(None, server_port, socket.AI_PASSIVE):
+        try:
+            server_socket = socket.socket(family, kind, protocol)
+        except OSError as error:
+            reason = error
+            continue
+        # Without this, the port stays taken for a minute after connections to it have closed.
+        server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server_socket.bind(address)
+            return server_socket
+        except OSError as error:
+            server_socket.close()
+            reason = error
+    raise reason
+
+
+def create_server_socket_handler(server_port, event_mask, backends):
+    """Return a handler that listens on the port, not yet known to epoll; raise OSError when it can't."""
+    try:
+        server_socket = create_and_bind(server_port)
+        make_socket_non_blocking(server_socket)
+        send_at_once(server_socket)
+        server_socket.listen(MAX_LISTEN_BACKLOG)
+    except OSError as error:
+        reason = error.strerror
+        raise OSError(f"Couldn't listen on port {server_port}: {reason}. Choose another port, or free it.") from None
+    return ServerSocketHandler(server_socket, event_mask, backends)

@@ -1,0 +1,182 @@
+"""The settings of several backends: read from the config's tables, and checked before anything starts.
+
+What is wrong is a ConfigError that gives the setting's full name, such as backends[2].port, and says what it may be.
+Times in a config are milliseconds, as in the posts' "check interval=3000 rise=2 fall=5 timeout=1000"; in the program
+they are seconds.
+"""
+
+import difflib
+
+from backends import BackendSet, BalancedBackend
+from balance import BALANCES, LuaBalance
+from config import ConfigError, get_config_opt, is_function, is_table
+from health import Check
+
+LONGEST = 3_600_000  # milliseconds that a time may be: an hour
+HEAVIEST = 100  # that a weight may be
+LONGEST_SEND = 4096  # bytes that check.send may be; so many fit into the buffer of every fresh socket
+MOST_BACKENDS = 1000
+
+# What a config may set. Its other globals are its own business, unless they look like a slip.
+NAMES = ["listenPort", "backendAddress", "backendPort", "backends", "balance", "check", "maxFails", "failTimeout"]
+NAMES += ["connectTimeout"]
+
+
+def refuse(name, what):
+    """Raise ConfigError: the setting of this full name has to be something else."""
+    raise ConfigError(f"Error parsing config file: {name} must be {what}.")
+
+
+def check_names(names, known, prefix=""):
+    """Raise ConfigError for a name that is not known, or, among the globals, only for one that looks like a slip."""
+    for name in names:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.8 if not prefix else 0.6)
+        if near or prefix:
+            full = f"{prefix}.{name}" if isinstance(name, str) and prefix else f"{prefix}[{name}]" if prefix else name
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            raise ConfigError(f"Error parsing config file: {full} is no setting: {hint}")
+
+
+def read_whole_number(value, name, low, high):
+    """Return a whole number between two others; a text of digits will do, as everywhere in Lua."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        value = int(value)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or value != value // 1
+        or not low <= value <= high
+    ):
+        refuse(name, f"a whole number from {low} to {high}")
+    return int(value)
+
+
+def read_seconds(value, name, default, low=1):
+    """Return a time of so many milliseconds in seconds, or a default, which is in milliseconds too."""
+    return read_whole_number(default if value is None else value, name, low, LONGEST) / 1000
+
+
+def read_text(value, name, what="a string"):
+    """Return a string that is not empty; a number will do."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = f"{value:.14g}"
+    if not isinstance(value, str) or not value:
+        refuse(name, what)
+    return value
+
+
+def read_flag(value, name):
+    """Return a boolean; nil is false."""
+    if value not in (None, True, False) or isinstance(value, (int, float)) and not isinstance(value, bool):
+        refuse(name, "true or false")
+    return bool(value)
+
+
+def read_table(settings, value, name, fields):
+    """Return a Lua table as a dictionary; raise ConfigError when it is none, or has a field that there is not."""
+    if not is_table(value):
+        refuse(name, f"a table: {{{', '.join(fields)}}}")
+    table = settings.to_dict(value, name)
+    check_names(table, fields, prefix=name)
+    return table
+
+
+def read_list(settings, value, name, what):
+    """Return a Lua table with the keys 1, 2, 3 and so on as a list; raise ConfigError when it is something else."""
+    if not is_table(value):
+        refuse(name, f"a list of {what}")
+    table = settings.to_dict(value, name)
+    if sorted(table, key=str) != sorted(range(1, len(table) + 1), key=str):
+        refuse(name, f"a list of {what}, without gaps and without names")
+    return [table[number] for number in range(1, len(table) + 1)]
+
+
+def read_backend(settings, value, name):
+    """Return a BalancedBackend, looked up; raise ConfigError, or OSError when it can't be found."""
+    table = read_table(settings, value, name, ["address", "port", "weight", "backup"])
+    return BalancedBackend(
+        read_text(table.get("address"), f"{name}.address", "a string, a name or an address"),
+        read_text(table.get("port"), f"{name}.port", "a port: a string, or a number, from 1 to 65535"),
+        read_whole_number(table.get("weight", 1), f"{name}.weight", 1, HEAVIEST),
+        read_flag(table.get("backup"), f"{name}.backup"),
+    )
+
+
+def read_backends(settings, get):
+    """Return the list of backends: those of `backends`, or the one of backendAddress and backendPort."""
+    value = get("backends")
+    if value is None:
+        return [BalancedBackend(*(get_config_opt(settings, name) for name in ("backendAddress", "backendPort")))]
+    if get("backendAddress") is not None or get("backendPort") is not None:
+        raise ConfigError(
+            "Error parsing config file: set either backends, or backendAddress and backendPort, not both."
+        )
+    values = read_list(settings, value, "backends", "tables: {{address = ..., port = ...}, ...}")
+    if not 1 <= len(values) <= MOST_BACKENDS:
+        refuse("backends", f"a list of 1 to {MOST_BACKENDS} backends")
+    backends = [read_backend(settings, value, f"backends[{number}]") for number, value in enumerate(values, 1)]
+    if all(backend.backup for backend in backends):
+        refuse("backends", "a list in which at least one is no backup")
+    return backends
+
+
+def read_balance(settings, value, backends):
+    """Return what makes a balance: see BackendSet."""
+    if is_function(value):
+        return LuaBalance(settings.lua, value, backends)
+    if value is None:
+        value = "round_robin"
+    if not isinstance(value, str) or value not in BALANCES:
+        refuse("balance", f"one of {', '.join(BALANCES)}, or a function")
+    return BALANCES[value]
+
+
+def read_check(settings, value):
+    """Return the Check that is to be made of each backend, or None."""
+    if value is None:
+        return None
+    table = read_table(settings, value, "check", ["interval", "rise", "fall", "timeout", "type", "send", "expect"])
+    kind = table.get("type", "tcp")
+    if kind not in ("tcp", "http"):
+        refuse("check.type", '"tcp" or "http"')
+    for name in ("send", "expect"):
+        if kind == "tcp" and name in table:
+            raise ConfigError(f'Error parsing config file: check.{name} needs check.type = "http".')
+    send = read_text(table.get("send", "GET / HTTP/1.0\r\n\r\n"), "check.send")
+    if len(send.encode()) > LONGEST_SEND:
+        refuse("check.send", f"at most {LONGEST_SEND} bytes")
+    expect = [200, 399]
+    if "expect" in table:
+        expect = read_list(settings, table["expect"], "check.expect", "two status codes: {200, 399}")
+        if len(expect) != 2:
+            refuse("check.expect", "two status codes, the lowest and the highest: {200, 399}")
+    low, high = (read_whole_number(code, f"check.expect[{n}]", 100, 599) for n, code in enumerate(expect, 1))
+    return Check(
+        interval=read_seconds(table.get("interval"), "check.interval", 3000, low=10),
+        rise=read_whole_number(table.get("rise", 2), "check.rise", 1, 1000),
+        fall=read_whole_number(table.get("fall", 5), "check.fall", 1, 1000),
+        timeout=read_seconds(table.get("timeout"), "check.timeout", 1000),
+        request=send.encode() if kind == "http" else None,
+        expect=range(low, high + 1),
+    )
+
+
+def read_settings(settings):
+    """Return the BackendSet that a config describes, and its Check or None.
+
+    Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
+    """
+    get = settings.get
+    check_names(settings.names(), NAMES)
+    backends = read_backends(settings, get)
+    check = read_check(settings, get("check"))
+    backend_set = BackendSet(
+        backends,
+        read_balance(settings, get("balance"), backends),
+        max_fails=read_whole_number(1 if get("maxFails") is None else get("maxFails"), "maxFails", 0, 1000),
+        fail_timeout=read_seconds(get("failTimeout"), "failTimeout", 10_000),
+        connect_timeout=read_seconds(get("connectTimeout"), "connectTimeout", 2000),
+    )
+    return backend_set, check
