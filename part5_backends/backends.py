@@ -54,6 +54,7 @@ class BackendSet:
         self.too_many = max_fails if max_fails and len(backends) > 1 else 1  # fails, for the log
         self.deadlines = Deadlines(connect_timeout)  # of those who are connecting
         self.family = backends[0].family  # that a fresh socket most likely needs
+        self.balance = None  # made by sort_out
         for backend in backends:
             backend.set = self
         self.sort_out(time.monotonic())
@@ -92,15 +93,19 @@ class BackendSet:
         return backend.fails >= self.max_fails > 0 and len(self.backends) > 1
 
     def sort_out(self, now):
-        """Give the balance the backends that are usable now, and see when that has to be done again."""
+        """See which backends are usable now, give the balance those, and note when to look again."""
         self.look_again_at = math.inf
+        changed = self.balance is None
         for backend in self.backends:
             left_out = self.is_marked(backend) and now < backend.left_out_until
             if left_out:
                 self.look_again_at = min(self.look_again_at, backend.left_out_until)
-            backend.usable = backend.up and not left_out
-        self.balance = self.make_balance(first_choice(self.backends))
-        self.follow_load = getattr(self.balance, "follow_load", None)
+            usable = backend.up and not left_out
+            changed = changed or usable != backend.usable
+            backend.usable = usable
+        if changed:  # otherwise the order of turns goes on as it was
+            self.balance = self.make_balance(first_choice(self.backends))
+            self.follow_load = getattr(self.balance, "follow_load", None)
 
     def count(self, backend, change):
         """Count a connection that a backend has got (1) or lost (-1)."""

@@ -22,7 +22,7 @@ class Behaviour:
 
 
 def row(name, text, cells, missing, **reasons):
-    """Return a row from its four cells in one string; reasons are given as part1="…" and so on."""
+    """Return a row from its cells, one a part, in one string; reasons are given as part1="…" and so on."""
     cells = dict(zip(PARTS, cells.split(), strict=True))
     reasons = {int(part[-1]): reason for part, reason in reasons.items()}
     assert set(reasons) == {part for part, cell in cells.items() if cell == "no"}, name
@@ -34,54 +34,55 @@ ONE_READ = "part 1 reads a request once, and never looks at the client again"
 SHORT_WRITES = "what the socket does not take is lost, because nobody looks at what send returned"
 END_IS_GONE = "the end of what a client sends is taken for the client's going away, and both sockets are closed"
 BLOCKING_CONNECT = "connect blocks, and with it everything else"
+ONE_BACKEND = "one backend is all it knows"
 NO_DESCRIPTORS = "without a descriptor left, a client is turned away or the program ends"
 
 BEHAVIOURS = [
     row(
         "serves requests",
         "serves a request; one after another; relays an error response, a chunked response, every byte value",
-        "yes yes yes yes",
+        "yes yes yes yes yes",
         "pass one request to the backend and its answer back, again and again",
     ),
     row(
         "several clients",
         "serves several clients at once (four 1 s answers in under 2 s)",
-        "no yes yes yes",
+        "no yes yes yes yes",
         "several clients at once: the second one waits for the first",
         part1=ONE_AT_A_TIME,
     ),
     row(
         "idle client",
         "an idle client holds up nobody",
-        "no yes yes yes",
+        "no yes yes yes yes",
         "a client that says nothing holds up all the others",
         part1=ONE_AT_A_TIME,
     ),
     row(
         "busy stream",
         "a stream at full speed leaves room for a small request",
-        "no yes yes yes",
+        "no yes yes yes yes",
         "one big download holds up everybody else",
         part1=ONE_AT_A_TIME,
     ),
     row(
         "request in pieces",
         "takes a request that arrives in two pieces",
-        "no yes yes yes",
+        "no yes yes yes yes",
         "of a request in two pieces, the second one gets lost",
         part1=ONE_READ,
     ),
     row(
         "both directions",
         "keeps a connection open for many requests; carries both directions at once (echo, WebSocket-like)",
-        "no yes yes yes",
+        "no yes yes yes yes",
         "a connection is good for one request only",
         part1=ONE_READ,
     ),
     row(
         "slow client",
         "a slow client gets every byte (10 MB and up)",
-        "yes no no yes",
+        "yes no no yes yes",
         "a slow client loses bytes",
         part2=SHORT_WRITES,
         part3=SHORT_WRITES,
@@ -89,7 +90,7 @@ BEHAVIOURS = [
     row(
         "slow backend",
         "a slow backend gets every byte of an upload",
-        "no no no yes",
+        "no no no yes yes",
         "a slow backend loses bytes of an upload",
         part1=ONE_READ,
         part2=SHORT_WRITES,
@@ -98,7 +99,7 @@ BEHAVIOURS = [
     row(
         "half-closed client",
         "a half-closed client still gets its answer",
-        "yes no no yes",
+        "yes no no yes yes",
         "a client that has finished sending gets no answer any more",
         part2=END_IS_GONE,
         part3=END_IS_GONE,
@@ -106,7 +107,7 @@ BEHAVIOURS = [
     row(
         "bounded memory",
         "memory stays bounded while a client stalls in a 200 MB answer that then arrives whole",
-        "yes no no yes",
+        "yes no no yes yes",
         "a client that stalls in a big answer fills the memory, or loses bytes",
         part2=SHORT_WRITES,
         part3=SHORT_WRITES,
@@ -114,7 +115,7 @@ BEHAVIOURS = [
     row(
         "silent connect",
         "a backend that does not accept holds up nobody else",
-        "no no no yes",
+        "no no no yes yes",
         "a backend that does not accept stops everything",
         part1=ONE_AT_A_TIME,
         part2=BLOCKING_CONNECT,
@@ -123,7 +124,7 @@ BEHAVIOURS = [
     row(
         "out of descriptors",
         "survives running out of file descriptors",
-        "yes no no yes",
+        "yes no no yes yes",
         "running out of file descriptors turns clients away, or is the end",
         part2=NO_DESCRIPTORS,
         part3=NO_DESCRIPTORS,
@@ -131,34 +132,75 @@ BEHAVIOURS = [
     row(
         "survives",
         "survives: client gone mid-answer, backend down, backend dying mid-answer, backend coming back",
-        "yes yes yes yes",
+        "yes yes yes yes yes",
         "a client or a backend that vanishes takes the proxy with it",
     ),
     row(
         "frugal",
         "leaks no file descriptors; burns no CPU when idle",
-        "yes yes yes yes",
+        "yes yes yes yes yes",
         "descriptors stay open, or the CPU is busy when nothing happens",
     ),
     row(
         "good manners",
         "says when it is ready; stops cleanly; explains wrong usage and a port in use",
-        "yes yes yes yes",
+        "yes yes yes yes yes",
         "starting and stopping: the start line, signals, one line for a bad start",
     ),
     row(
         "reads Lua",
         "reads Lua: computed values, a number for a string; explains a missing file, a syntax error, "
         "a missing or wrong setting; cannot reach Python",
-        "– – yes yes",
+        "– – yes yes yes",
         "settings from a Lua file",
     ),
     row(
         "hard use",
         "takes hard use: 100 MB each way, 500 clients, resets passed on, small turns without a stall, "
         "a random mix of everything",
-        "– – – yes",
+        "– – – yes yes",
         "hard use: big transfers, many clients, resets, a random mix",
+    ),
+    row(
+        "backend down",
+        "goes on when a backend refuses, dies or answers no connect: another one gets its clients, and all they sent",
+        "no no no no yes",
+        "a backend that is down costs clients, even when another one could serve them",
+        part1=ONE_BACKEND,
+        part2=ONE_BACKEND,
+        part3=ONE_BACKEND,
+        part4=ONE_BACKEND,
+    ),
+    row(
+        "several backends",
+        "spreads clients over several backends: in turn, by weight, by the fewest connections, at random, by address; "
+        "backups stand by",
+        "– – – – yes",
+        "several backends, and five ways to spread clients over them",
+    ),
+    row(
+        "left out",
+        "leaves a failing backend out for a while, then lets one client try; never the only one; all down and back",
+        "– – – – yes",
+        "a backend that fails is tried again and again",
+    ),
+    row(
+        "health checks",
+        "checks its backends: down after `fall`, up after `rise`; by HTTP also those that accept and never answer",
+        "– – – – yes",
+        "health checks",
+    ),
+    row(
+        "Lua chooses",
+        "lets a Lua function of the config choose; round robin when it fails; it can't get out of Lua",
+        "– – – – yes",
+        "a Lua function that chooses the backend",
+    ),
+    row(
+        "backend settings",
+        "explains a wrong setting by its full name (`backends[2].port`), and one that looks misspelt",
+        "– – – – yes",
+        "wrong settings of several backends, explained",
     ),
 ]
 

@@ -8,4 +8,5 @@ PARTS = {
     2: "part2_epoll",
     3: "part3_lua",
     4: "part4_buffering",
+    5: "part5_backends",
 }

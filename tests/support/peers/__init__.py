@@ -15,7 +15,8 @@ a client       proxy.connect(), or Client(port), with receive_buffer=SMALL_BUFFE
                send_byte_by_byte(client, data)   send_pattern_in_background(client, count)
                connect_and_be_reset(port)   connect_and_be_turned_away(port)
 a backend      each has .port .connections .received .sent .ends .resets, and is used in a with-block
-  HttpBackend          a web server: / /slow?seconds= /bytes?count= /chunked?count= /status?code= /die, POST / and /sum
+  HttpBackend          a web server: / /slow?seconds= /bytes?count= /chunked?count= /status?code= /health /die;
+                       POST / and /sum; .healthy: what /health says
   EchoBackend          sends back what it gets
   StreamingBackend     sends so many bytes of the pattern, then closes (or resets)
   CollectingBackend    reads the pattern, checks it, says how many bytes they were; may be stalled until .go.set()

@@ -20,7 +20,7 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
     timeout = LONG_PATIENCE
 
     def do_GET(self):
-        """Answer /, /slow, /bytes, /chunked, /status and /die; each takes its numbers from the query."""
+        """Answer /, /slow, /health, /bytes, /chunked, /status and /die; each takes its numbers from the query."""
         url = urllib.parse.urlsplit(self.path)
         query = {name: values[0] for name, values in urllib.parse.parse_qs(url.query).items()}
         page = getattr(self, "get_" + (url.path[1:] or "hello"), None)
@@ -51,6 +51,10 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
         """Answer after some seconds."""
         time.sleep(float(query["seconds"]))
         self.answer(b"Sorry for the wait.\n")
+
+    def get_health(self, query):
+        """Say whether the backend is well: 200, or 503."""
+        self.answer(b"well\n" if self.server.healthy else b"not well\n", status=200 if self.server.healthy else 503)
 
     def get_bytes(self, query):
         """Send so many bytes of the pattern."""
@@ -92,6 +96,7 @@ class HttpServer(http.server.ThreadingHTTPServer):
 
     request_queue_size = 1024
     daemon_threads = True
+    healthy = True  # what /health says
 
     def handle_error(self, request, client_address):
         """A client that vanishes is no accident here."""
@@ -117,6 +122,15 @@ class HttpBackend:
     def __exit__(self, *_):
         """Stop it."""
         self.close()
+
+    @property
+    def healthy(self):
+        """Whether /health says that all is well."""
+        return self.server.healthy
+
+    @healthy.setter
+    def healthy(self, healthy):
+        self.server.healthy = healthy
 
     def close(self):
         """Stop listening; connections that are being served go on."""

@@ -1,0 +1,576 @@
+"""Several backends behind one proxy: who gets the next client, who is left out, and what a Lua function may say to it.
+
+A proxy that takes no config file can't be told of more than one backend, and is not asked. Only the row "backend down"
+is asked of every part: there the proxy is told of the backends that it can be told of.
+"""
+
+import socket
+import time
+
+import pytest
+
+from support.harness import Command, Proxy, check_one_line, run_briefly
+from support.peers import (
+    HOST,
+    LONG_PATIENCE,
+    PATIENCE,
+    CollectingBackend,
+    EchoBackend,
+    FullBackend,
+    HttpBackend,
+    SilentBackend,
+    connect_and_be_turned_away,
+    free_port,
+    pattern,
+    wait_until,
+)
+
+behaviour = pytest.mark.behaviour
+MEGABYTE = 1_000_000  # bytes
+
+
+def backend_text(backend, **fields):
+    """Return a backend, or a port, as an entry of the list `backends`."""
+    port = backend if isinstance(backend, int) else backend.port
+    fields = {"address": HOST, "port": str(port)} | fields
+    return "{" + ", ".join(f"{name} = {lua(value)}" for name, value in fields.items()) + "}"
+
+
+def lua(value):
+    """Return a value of Python's as Lua has it."""
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def config_text(*backends, more="", **settings):
+    """Return the text of a config: backends, each one itself or as backend_text makes it; other settings; more Lua."""
+    entries = [backend if isinstance(backend, str) else backend_text(backend) for backend in backends]
+    lines = ['listenPort = "{port}"', f"backends = {{{', '.join(entries)}}}"]
+    lines += [f"{name} = {lua(value)}" for name, value in settings.items()]
+    return "\n".join([*lines, more, ""])
+
+
+@pytest.fixture
+def start(command):
+    """A function that starts the proxy under test on a config like config_text's; all are ended after the test."""
+    if not command.takes_config:
+        pytest.skip("it takes no config, so it can't be told of several backends")
+    running = []
+
+    def start_on(*backends, **settings):
+        running.append(Proxy(Command(command.words, config_text(*backends, **settings)), 0))
+        return running[-1]
+
+    yield start_on
+    for proxy in running:
+        proxy.stop()
+
+
+def say_hello(proxy, source=HOST):
+    """Connect from an address of this machine, say hello, get it back; return the socket. AssertionError otherwise."""
+    sock = socket.socket()
+    sock.settimeout(PATIENCE)
+    try:
+        sock.bind((source, 0))
+        sock.connect((HOST, proxy.port))
+        sock.sendall(b"hello")
+        data = sock.recv(5)
+    except OSError as error:
+        data = str(error)
+    if data != b"hello":
+        sock.close()
+        raise AssertionError(f"a client said hello, and got {data!r}. Hint: is another backend there to take it?")
+    return sock
+
+
+def who_serves(proxy, backends, count, source=HOST, hold=None):
+    """Say hello on so many connections, one after another; return a letter for the backend of each.
+
+    The sockets go into the list `hold`, if there is one, and stay open; otherwise each is closed at once.
+    """
+    letters = ""
+    for _ in range(count):
+        before = [len(backend.connections) for backend in backends]
+        ends = sum(backend.ends for backend in backends)
+        sock = say_hello(proxy, source)
+        letters += next(
+            letter
+            for letter, backend, n in zip("ABCDE", backends, before, strict=False)
+            if len(backend.connections) > n
+        )
+        if hold is None:
+            sock.close()
+            wait_until(lambda n=ends: sum(backend.ends for backend in backends) > n, "the backend has seen the end")
+        else:
+            hold.append(sock)
+    return letters
+
+
+@pytest.fixture
+def three():
+    """Three echoes."""
+    with EchoBackend() as one, EchoBackend() as two, EchoBackend() as three:
+        yield [one, two, three]
+
+
+# --- who gets the next client ------------------------------------------------------------------------
+
+
+@behaviour("several backends")
+def test_backends_take_turns(start, three):
+    """Round robin, unless the config says otherwise."""
+    assert who_serves(start(*three), three, 9) == "ABCABCABC"
+
+
+@behaviour("several backends")
+def test_weights_are_shares_and_mixed_smoothly(start, three):
+    """With weights 5, 1 and 1 the order is nginx's: the light ones stand between the turns of the heavy one."""
+    heavy = backend_text(three[0], weight=5)
+    assert who_serves(start(heavy, *three[1:]), three, 14) == "AABACAA" * 2
+
+
+@behaviour("several backends")
+def test_the_backend_with_the_fewest_connections_is_next(start, three):
+    """Connections that stay open are spread evenly; where some have ended, the next ones go."""
+    proxy, held = start(*three, balance="least_conn"), []
+    letters = who_serves(proxy, three, 9, hold=held)
+    assert sorted(letters) == sorted("AAABBBCCC"), letters
+    busy = [sock for sock, letter in zip(held, letters, strict=True) if letter == "B"]
+    for sock in busy:
+        sock.close()
+    wait_until(lambda: three[1].ends == 3, "three connections have ended")
+    assert who_serves(proxy, three, 3, hold=held) == "BBB"
+    for sock in held:
+        sock.close()
+
+
+@behaviour("several backends")
+def test_fewest_connections_counts_weights(start, three):
+    """Twice the weight, twice the connections."""
+    proxy, held = start(backend_text(three[0], weight=2), three[1], balance="least_conn"), []
+    assert sorted(who_serves(proxy, three, 9, hold=held)) == sorted("AAAAAABBB")
+    for sock in held:
+        sock.close()
+
+
+@behaviour("several backends")
+def test_at_random_the_better_of_two_gets_the_client(start, three):
+    """All get clients, in no order; while connections stay open, none gets far ahead."""
+    proxy, held = start(*three, balance="random"), []
+    letters = who_serves(proxy, three, 90, hold=held)
+    assert min(letters.count(letter) for letter in "ABC") >= 20, letters
+    assert letters not in ("ABC" * 30, "ACB" * 30), "that is round robin"
+    for sock in held:
+        sock.close()
+
+
+@behaviour("several backends")
+def test_an_address_keeps_its_backend(start, three):
+    """The clients' addresses are hashed: each keeps its backend, and when one goes, only its own clients move."""
+    proxy = start(*three, balance="ip_hash", failTimeout=60_000)
+    addresses = [f"127.0.0.{number}" for number in range(1, 25)]
+    before = {address: who_serves(proxy, three, 2, source=address) for address in addresses}
+    assert all(letters in ("AA", "BB", "CC") for letters in before.values()), before
+    assert set(before.values()) == {"AA", "BB", "CC"}, "all addresses went to the same backend"
+    three[2].close()
+    after = {address: who_serves(proxy, three, 2, source=address) for address in addresses}
+    for address, letters in before.items():
+        assert after[address] == letters or letters == "CC", f"{address} has moved from {letters} to {after[address]}"
+
+
+@behaviour("several backends")
+def test_a_backup_gets_clients_only_when_no_other_is_up(start, three):
+    """It stands by while one of the others takes connections."""
+    proxy = start(three[0], backend_text(three[1], backup=True), failTimeout=300)
+    assert who_serves(proxy, three, 4) == "AAAA"
+    three[0].close()
+    assert who_serves(proxy, three, 4) == "BBBB"
+    with EchoBackend(three[0].port) as back:
+        time.sleep(0.4)
+        assert who_serves(proxy, [back, three[1]], 4) == "AAAA"
+
+
+# --- a backend fails ---------------------------------------------------------------------------------
+
+
+def start_on_what_it_knows(command, one, other, **settings):
+    """Start a proxy on two backends, or on the first alone if it can't be told of two; return it."""
+    knows_two = command.takes_config and "part3" not in str(command.words) and "part4" not in str(command.words)
+    config = config_text(one, other, **settings)
+    return Proxy(Command(command.words, config) if knows_two else command, one if isinstance(one, int) else one.port)
+
+
+@behaviour("backend down")
+def test_a_backend_that_refuses_costs_no_client(command):
+    """Nobody listens at its port: each client is served by the other one, and sees nothing of it."""
+    with EchoBackend() as other, start_on_what_it_knows(command, free_port(), other) as proxy:
+        for _ in range(4):
+            say_hello(proxy).close()
+
+
+@behaviour("backend down")
+def test_a_backend_that_dies_costs_no_new_client(command):
+    """It served, and is gone; who comes then is served by the other one."""
+    with EchoBackend() as one, EchoBackend() as other, start_on_what_it_knows(command, one, other) as proxy:
+        say_hello(proxy).close()
+        one.close()
+        for _ in range(4):
+            say_hello(proxy).close()
+
+
+@behaviour("backend down")
+def test_a_backend_that_does_not_answer_a_connect_costs_a_moment(command):
+    """After connectTimeout, 300 ms here, the other one is tried, and gets all that the client has sent meanwhile."""
+    with FullBackend() as one, CollectingBackend(100_000) as other:
+        with start_on_what_it_knows(command, one, other, connectTimeout=300) as proxy:
+            with proxy.connect() as connected:  # the only one that is accepted
+                connected.send(b"hello")
+                wait_until(lambda: one.connections or other.connections, "the first client is connected")
+                one.fill()
+                with proxy.connect() as client:
+                    client.send(pattern(0, 100_000))
+                    assert client.receive_exactly(12) == b"100000 bytes"
+
+
+# --- left out, and back ------------------------------------------------------------------------------
+
+
+@behaviour("left out")
+def test_a_backend_that_fails_is_left_out_for_a_while(start, three):
+    """Even if it is back at once, the next clients go elsewhere; when failTimeout is over, it gets its share again."""
+    three[0].close()
+    proxy = start(*three, failTimeout=600)
+    assert "A" not in who_serves(proxy, three, 4)
+    with EchoBackend(three[0].port) as back:
+        assert "A" not in who_serves(proxy, [back, *three[1:]], 4)
+        time.sleep(0.7)
+        assert who_serves(proxy, [back, *three[1:]], 9).count("A") >= 3
+    first, second = proxy.errors().splitlines()
+    assert first.endswith(
+        f"Couldn't connect to backend {HOST}:{back.port}: Connection refused. It is left out for 0.6 s"
+    )
+    assert second.endswith(f"Backend {HOST}:{back.port} takes connections again")
+
+
+@behaviour("left out")
+def test_only_one_client_tries_a_backend_that_is_left_out(start):
+    """It hangs, so whoever tries it has to wait 500 ms. When failTimeout is over, that is one client of four."""
+    with FullBackend() as one, EchoBackend() as other:
+        proxy = start(one, other, connectTimeout=500, failTimeout=1000)
+        held = [say_hello(proxy), say_hello(proxy)]  # one at each
+        one.fill()
+        assert sum(slow_hellos(proxy, 4)) == 2, "two were sent there before anybody could know"
+        time.sleep(1.1)
+        assert sum(slow_hellos(proxy, 4)) == 1, "one tries it again"
+        for sock in held:
+            sock.close()
+
+
+def slow_hellos(proxy, count):
+    """Say hello on so many connections at once; return, for each, whether the answer took more than 400 ms."""
+    clients = [proxy.connect() for _ in range(count)]
+    start = time.monotonic()
+    for client in clients:
+        client.send(b"hello")
+    slow = []
+    for client in clients:  # a fast one may stand behind a slow one: look who has an answer by then
+        client.socket.settimeout(max(0.01, start + 0.4 - time.monotonic()))
+        try:
+            slow.append(client.socket.recv(5) != b"hello")
+        except TimeoutError:
+            slow.append(True)
+    for client in clients:
+        client.socket.settimeout(PATIENCE)
+        client.close()
+    time.sleep(0.3)  # the slow one's connect comes to its end
+    return slow
+
+
+@behaviour("left out")
+def test_after_max_fails_and_not_before(start, three):
+    """With maxFails = 3, two failures change nothing."""
+    three[0].close()
+    proxy = start(*three[:2], maxFails=3, failTimeout=60_000)
+    assert who_serves(proxy, three[:2], 4) == "BBBB"  # two of them have tried A first
+    with EchoBackend(three[0].port) as back:
+        assert who_serves(proxy, [back, three[1]], 4).count("A") == 2
+    assert proxy.errors() == ""
+
+
+@behaviour("left out")
+def test_one_backend_alone_is_never_left_out(start):
+    """Its clients are turned away while it is down, and served at once when it is back."""
+    port = free_port()
+    proxy = start(port, failTimeout=60_000)
+    for _ in range(3):
+        connect_and_be_turned_away(proxy.port)
+    with EchoBackend(port):
+        say_hello(proxy).close()
+    assert len(proxy.errors().splitlines()) == 2, proxy.errors()
+
+
+@behaviour("left out")
+def test_all_down_and_back(start, three):
+    """When all are left out, all are tried: a client is turned away at once, and served as soon as one is back."""
+    for backend in three:
+        backend.close()
+    proxy = start(*three, failTimeout=60_000)
+    for _ in range(3):
+        connect_and_be_turned_away(proxy.port)
+    with EchoBackend(three[1].port):
+        for _ in range(3):
+            say_hello(proxy).close()
+    wait_until(
+        lambda: len(proxy.errors().splitlines()) == 4, "three lines for three backends, and one that one is back"
+    )
+
+
+# --- health checks -----------------------------------------------------------------------------------
+
+
+def check_text(**fields):
+    """Return the setting `check`, fast enough for a test; fields that are lists are written as they are."""
+    fields = {"interval": 50, "rise": 2, "fall": 3, "timeout": 40} | fields
+    pairs = [f"{name} = {value if name == 'expect' else lua(value)}" for name, value in fields.items()]
+    return f"check = {{{', '.join(pairs)}}}"
+
+
+def wait_for_log(proxy, *words):
+    """Wait until one line of the proxy's log has all of these words."""
+    wait_until(
+        lambda: any(all(word in line for word in words) for line in proxy.errors().splitlines()),
+        f"a log line with {' and '.join(words)}; there is: {proxy.errors() or 'none'}",
+        LONG_PATIENCE,
+    )
+
+
+@behaviour("health checks")
+def test_a_backend_goes_down_after_fall_checks_and_up_after_rise(start, three):
+    """No client has to find out: they all go elsewhere meanwhile. Each change is one log line."""
+    proxy = start(*three[:2], more=check_text(), failTimeout=60_000)
+    name = f"{HOST}:{three[0].port}"
+    say_hello(proxy).close()
+    three[0].close()
+    wait_for_log(proxy, f"Backend {name} is down: 3 checks failed, the last one: Connection refused")
+    assert "A" not in who_serves(proxy, three[:2], 4)
+    with EchoBackend(three[0].port) as back:
+        wait_for_log(proxy, f"Backend {name} is up: 2 checks succeeded")
+        time.sleep(0.2)
+        served = [len(three[1].connections), len(back.connections)]
+        for _ in range(4):
+            say_hello(proxy).close()
+        assert len(three[1].connections) > served[0] and len(back.connections) > served[1]
+    down = [line for line in proxy.errors().splitlines() if name in line and "is down" in line]
+    assert len(down) <= 2, proxy.errors()  # the second one when the with-block has ended
+
+
+@behaviour("health checks")
+def test_a_backend_that_is_found_down_keeps_its_connections(start):
+    """Who is connected already goes on."""
+    with HttpBackend() as one, HttpBackend() as other:
+        check = check_text(type="http", send="GET /health HTTP/1.0\\r\\n\\r\\n")
+        proxy = start(one, other, more=check)
+        with proxy.connect() as client:  # the first turn is the first backend's
+            client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            client.receive_exactly(10)
+            one.healthy = False
+            wait_for_log(proxy, f"{HOST}:{one.port} is down", "it answered 503")
+            client.send(b"GET /status?code=418 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while b"418" not in answer:
+                answer += client.receive()
+        one.healthy = True
+        wait_for_log(proxy, f"{HOST}:{one.port} is up")
+
+
+@behaviour("health checks")
+def test_only_an_http_check_finds_a_backend_that_accepts_and_never_answers(start):
+    """To a connect all looks well; clients would go on waiting there."""
+    with SilentBackend() as silent, HttpBackend() as other:
+        name = f"{HOST}:{silent.port}"
+        blind = start(silent, other, more=check_text())
+        time.sleep(0.5)
+        assert blind.errors() == ""
+        proxy = start(silent, other, more=check_text(type="http"))
+        wait_for_log(proxy, f"Backend {name} is down", "no answer in 0.04 s")
+        for _ in range(4):
+            assert proxy.get("/").status_code == 200
+
+
+@behaviour("health checks")
+@pytest.mark.parametrize("expect, well", [("{200, 399}", False), ("{500, 599}", True)])
+def test_the_status_has_to_be_between_two(start, expect, well):
+    """The answer is 503: whether that is good is for the config to say."""
+    with HttpBackend() as one, HttpBackend() as other:
+        one.healthy = False
+        send = "GET /health HTTP/1.0\\r\\n\\r\\n"
+        proxy = start(one, other, more=check_text(type="http", send=send, expect=expect))
+        name = other.port if well else one.port
+        wait_for_log(proxy, f"{HOST}:{name} is down", f"it answered {200 if well else 503}")
+
+
+# --- Lua chooses -------------------------------------------------------------------------------------
+
+
+@behaviour("Lua chooses")
+@pytest.mark.parametrize("returned", ["backends[2]", "2"])
+def test_a_lua_function_chooses(start, three, returned):
+    """It returns one of the backends, or its number."""
+    proxy = start(*three, more=f"function balance(client, backends) return {returned} end")
+    assert who_serves(proxy, three, 4) == "BBBB"
+    assert proxy.errors() == ""
+
+
+@behaviour("Lua chooses")
+def test_it_may_keep_state_between_calls(start, three):
+    """The function is called once for each connection."""
+    more = "local calls = 0 function balance(client, backends) calls = calls + 1 return calls % 2 + 1 end"
+    assert who_serves(start(*three, more=more), three, 6) == "BABABA"
+
+
+@behaviour("Lua chooses")
+def test_it_sees_the_client_and_the_backends(start, three):
+    """Tables with plain values: who comes, and how each backend fares."""
+    more = (
+        "function balance(client, backends)\n"
+        "  local busiest = backends[1]\n"
+        "  for _, backend in ipairs(backends) do\n"
+        "    if type(backend.address) ~= 'string' or type(backend.port) ~= 'string' then error('no address') end\n"
+        "    if backend.active > busiest.active then busiest = backend end\n"
+        "  end\n"
+        "  if client.address == '127.0.0.2' and client.port > 0 then return busiest end\n"
+        "  for _, backend in ipairs(backends) do if backend.weight == 7 and backend.up then return backend end end\n"
+        "  return 1\n"
+        "end"
+    )
+    proxy, held = start(three[0], backend_text(three[1], weight=7), three[2], more=more, failTimeout=60_000), []
+    assert who_serves(proxy, three, 3, hold=held) == "BBB"
+    assert who_serves(proxy, three, 2, source="127.0.0.2") == "BB"
+    assert proxy.errors() == ""
+    three[1].close()
+    assert "B" not in who_serves(proxy, [three[0], three[1], three[2]], 1)  # it has found out
+    assert who_serves(proxy, three, 2) == "AA", "the function sees that the second one is not up"
+    for sock in held:
+        sock.close()
+
+
+@behaviour("Lua chooses")
+@pytest.mark.parametrize(
+    "body, complaint",
+    [
+        ("return nil", None),
+        ("error('no idea')", "no idea"),
+        ("return 4", "neither a backend"),
+        ("return {}", "neither a backend"),
+        ("return 'first'", "neither a backend"),
+        ("return 1.5", "neither a backend"),
+        ("return 0/0", "neither a backend"),
+        ("return 1e300", "neither a backend"),
+        ("return true", "neither a backend"),
+        ("error({})", ""),
+        ("error('\\255')", ""),
+        ("local function again() return 1 + again() end return again()", "stack overflow"),
+        ("local hoard = {} while true do hoard[#hoard + 1] = ('x'):rep(1000) .. #hoard end", "memory"),
+    ],
+)
+def test_when_it_fails_round_robin_takes_over(start, three, body, complaint):
+    """Errors and nonsense cost one log line, not one for each connection; nil costs none."""
+    proxy = start(*three, more=f"function balance(client, backends) {body} end")
+    assert who_serves(proxy, three, 6) == "ABCABC"
+    lines = proxy.errors().splitlines()
+    assert len(lines) == (complaint is not None), lines
+    assert complaint is None or complaint in lines[0], lines
+    assert proxy.memory() < 200 * MEGABYTE
+
+
+@behaviour("Lua chooses")
+@pytest.mark.parametrize(
+    "way",
+    [
+        "python",
+        "client.__class__",
+        "backends[1].__class__",
+        "backends.__class__",
+        "getmetatable(client)",
+        "getmetatable(backends)",
+        "debug",
+        "require",
+        "getfenv",
+        "loadstring or load or dofile",
+        "io or package or os.execute",
+        "balance.__globals__",
+    ],
+)
+def test_it_cannot_get_out_of_lua(start, three, way):
+    """Nothing that the function can lay hands on leads to Python, or to files and other programs."""
+    more = (
+        "function balance(client, backends)\n"
+        f"  local works, found = pcall(function() return {way} end)\n"
+        "  if works and found ~= nil then return 2 end\n"
+        "  return 1\n"
+        "end"
+    )
+    assert who_serves(start(*three, more=more), three, 2) == "AA", f"{way} is there"
+
+
+# --- wrong settings ----------------------------------------------------------------------------------
+
+
+GOOD = "{address = '127.0.0.1', port = '9'}"
+
+
+@behaviour("backend settings")
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ("backends = 'two'", ["backends must be a list"]),
+        ("backends = {}", ["backends must be a list of 1"]),
+        (f"backends = {{{GOOD}, [3] = {GOOD}}}", ["backends must be a list", "gaps"]),
+        (f"backends = {{{GOOD}, 'x'}}", ["backends[2] must be a table"]),
+        (f"backends = {{{GOOD}, {{address = '127.0.0.1'}}}}", ["backends[2].port must be a port"]),
+        (f"backends = {{{GOOD}, {{address = '127.0.0.1', port = {{}}}}}}", ["backends[2].port must be a port"]),
+        (f"backends = {{{GOOD}, {{address = '127.0.0.1', port = '99999'}}}}", ["127.0.0.1:99999", "from 1 to 65535"]),
+        ("backends = {{port = '9'}}", ["backends[1].address must be"]),
+        ("backends = {{address = '127.0.0.1', port = '9', weight = 0}}", ["backends[1].weight must be a whole number"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', weight = 1.5}}",
+            ["backends[1].weight must be a whole number"],
+        ),
+        ("backends = {{address = '127.0.0.1', port = '9', wieght = 2}}", ["backends[1].wieght", "mean weight?"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', backup = 'yes'}}",
+            ["backends[1].backup must be true or false"],
+        ),
+        ("backends = {{address = '127.0.0.1', port = '9', backup = true}}", ["backends must be", "no backup"]),
+        (f"backends = {{{GOOD}}} backendPort = '9'", ["either backends, or backendAddress"]),
+        (f"backends = {{{GOOD}}} balance = 'sometimes'", ["balance must be one of round_robin"]),
+        (f"backends = {{{GOOD}}} balance = 3", ["balance must be one of round_robin"]),
+        (f"backends = {{{GOOD}}} check = true", ["check must be a table"]),
+        (f"backends = {{{GOOD}}} check = {{interval = 'soon'}}", ["check.interval must be a whole number"]),
+        (f"backends = {{{GOOD}}} check = {{rise = 0}}", ["check.rise must be a whole number"]),
+        (f"backends = {{{GOOD}}} check = {{tiemout = 5}}", ["check.tiemout", "mean timeout?"]),
+        (f"backends = {{{GOOD}}} check = {{type = 'ftp'}}", ['check.type must be "tcp" or "http"']),
+        (f"backends = {{{GOOD}}} check = {{send = 'x'}}", ["check.send needs check.type"]),
+        (f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{200}}}}", ["check.expect must be two"]),
+        (f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{20, 399}}}}", ["check.expect[1] must be"]),
+        (f"backends = {{{GOOD}}} maxFails = -1", ["maxFails must be a whole number from 0"]),
+        (f"backends = {{{GOOD}}} failTimeout = 0", ["failTimeout must be a whole number from 1"]),
+        (f"backends = {{{GOOD}}} connectTimeout = 0/0", ["connectTimeout must be a whole number"]),
+        (f"backends = {{{GOOD}}} maxFail = 3", ["maxFail", "did you mean maxFails?"]),
+        (f"backends = {{{GOOD}}} ballance = 'random'", ["ballance", "did you mean balance?"]),
+        ("backends = {{address = '127.0.0.1', port = '9', ['\\255'] = 1}}", ["backends[1]", "UTF-8"]),
+    ],
+)
+def test_it_explains_a_wrong_setting(command, tmp_path, config, words):
+    """The line gives the setting's full name, and says what it may be."""
+    if not command.takes_config:
+        pytest.skip("it takes no config, so it can't be told of several backends")
+    text = f'listenPort = "{{port}}"\n{config}\n'
+    run = run_briefly(Command(command.words, text).fill_in(free_port(), HOST, free_port(), tmp_path))
+    check_one_line(run, *words)
+
+
+@behaviour("backend settings")
+def test_a_global_of_its_own_is_the_configs_business(start, three):
+    """A config is a program, and may have names of its own that no setting is like."""
+    proxy = start(*three, more="colour = 'blue' function shout(text) return text:upper() end limits = {1, 2}")
+    say_hello(proxy).close()
