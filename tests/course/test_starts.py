@@ -35,8 +35,9 @@ from support.peers import (
 )
 
 ALL_PARTS = pytest.mark.parametrize("part", PARTS, ids=PARTS.get)
-FROM_PART_2 = pytest.mark.parametrize("part", [2, 3, 4], ids=PARTS.get)
-LUA_PARTS = pytest.mark.parametrize("part", [3, 4], ids=PARTS.get)
+FROM_PART_2 = pytest.mark.parametrize("part", list(PARTS)[1:], ids=PARTS.get)
+LUA_PARTS = pytest.mark.parametrize("part", list(PARTS)[2:], ids=PARTS.get)
+FROM_PART_4 = pytest.mark.parametrize("part", list(PARTS)[3:], ids=PARTS.get)
 
 
 def start_badly(part, directory, port=None, backend_host=HOST, backend_port=1, **options):
@@ -202,7 +203,7 @@ def test_a_backend_given_by_name_is_found(part):
             assert client.receive_exactly(5) == b"hello"
 
 
-@ALL_PARTS
+@pytest.mark.parametrize("part", [1, 2, 3, 4], ids=PARTS.get)
 def test_a_backend_that_is_down_costs_a_log_line_a_client(part):
     """Each line names the address and the reason."""
     port = free_port()
@@ -212,6 +213,20 @@ def test_a_backend_that_is_down_costs_a_log_line_a_client(part):
             wait_until(lambda n=number: len(proxy.errors().splitlines()) == n, f"{number} lines in the log")
         for line in proxy.errors().splitlines():
             assert line.endswith(f"Couldn't connect to backend {HOST}:{port}: Connection refused"), line
+
+
+@pytest.mark.parametrize("part", list(PARTS)[4:], ids=PARTS.get)
+def test_a_backend_that_is_down_costs_one_log_line(part):
+    """However many clients find it down: the line names the address and the reason. Another says that it is back."""
+    port = free_port()
+    with Proxy(part_command(part), port) as proxy:
+        for _ in range(5):
+            connect_and_be_turned_away(proxy.port)
+        with HttpBackend(port):
+            assert proxy.get("/").status_code == 200
+        down, back = proxy.errors().splitlines()
+        assert down.endswith(f"Couldn't connect to backend {HOST}:{port}: Connection refused"), down
+        assert back.endswith(f"Backend {HOST}:{port} takes connections again"), back
 
 
 @ALL_PARTS
@@ -235,16 +250,17 @@ def test_a_client_that_leaves_costs_no_log_line(part):
 def test_a_backend_that_breaks_off_costs_one_log_line(part):
     """A backend that resets a connection in the middle of its answer has failed: that is worth a line, and only one."""
     with StreamingBackend(100_000, reset=True) as backend, Proxy(part_command(part), backend.port) as proxy:
-        for number in (1, 2):
+        for _ in range(2):
             with proxy.connect() as client:
                 client.send(b"some bytes, please")
                 with contextlib.suppress(ConnectionError):
                     while client.socket.recv(65536):
                         pass
-            wait_until(lambda n=number: len(proxy.errors().splitlines()) >= n, f"{number} lines in the log")
+        expected = 2 if part < 5 else 1  # from part 5 on, one a second for each backend
+        wait_until(lambda: len(proxy.errors().splitlines()) >= expected, f"{expected} lines in the log")
         time.sleep(0.2)
         lines = proxy.errors().splitlines()
-        assert len(lines) == 2, lines
+        assert len(lines) == expected, lines
         for line in lines:
             assert " Lost the backend" in line and line.endswith(": Connection reset by peer"), line
 
@@ -272,7 +288,7 @@ def test_it_serves_even_if_its_stdout_takes_nothing(part, stdout):
         assert all("Couldn't write the start line to stdout: " in line for line in lines), lines
 
 
-@pytest.mark.parametrize("part", [4], ids=PARTS.get)
+@FROM_PART_4
 def test_many_refused_clients_cost_nothing_that_lasts(part):
     """A backend that stays down does not use the proxy up."""
     with Proxy(part_command(part), free_port()) as proxy:
@@ -354,7 +370,7 @@ def test_each_part_is_told_which_part_it_is(part):
     if part == 2:  # part 3 adds only the Lua file, which part 2 lacks
         assert told == "Your proxy has reached part 2. Next: a slow client loses bytes."
     assert told.startswith(f"Your proxy has reached part {part}. ")
-    assert ("Nothing is missing." in told) == (part == 4)
+    assert ("Nothing is missing." in told) == (part == max(PARTS))
 
 
 def test_a_proxy_that_lacks_something_is_told_the_nearest_part():

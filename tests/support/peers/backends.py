@@ -5,7 +5,7 @@ import threading
 import time
 
 from support.peers.pattern import CHUNK, check_pattern, pattern_chunks
-from support.peers.sockets import HOST, SMALL_BUFFER, reset_after_delivery, set_reset_on_close
+from support.peers.sockets import HOST, SMALL_BUFFER, free_port, reset_after_delivery, set_reset_on_close
 from support.peers.waiting import LONG_PATIENCE, PATIENCE, wait_until
 
 
@@ -18,7 +18,7 @@ class Backend:
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_buffer:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.listener.bind((HOST, port))
+        self.listener.bind((HOST, port or free_port()))
         self.listener.listen(backlog)
         self.port = self.listener.getsockname()[1]
         self.connections = []  # every socket ever accepted

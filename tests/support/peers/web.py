@@ -8,7 +8,7 @@ import time
 import urllib.parse
 
 from support.peers.pattern import pattern, pattern_chunks
-from support.peers.sockets import HOST, reset_after_delivery
+from support.peers.sockets import HOST, free_port, reset_after_delivery
 from support.peers.waiting import LONG_PATIENCE
 
 
@@ -111,7 +111,7 @@ class HttpBackend:
 
     def __init__(self, port=0):
         """Serve at once, on a port of its own or on a given one."""
-        self.server = HttpServer((HOST, port), HttpHandler)
+        self.server = HttpServer((HOST, port or free_port()), HttpHandler)
         self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
