@@ -3,8 +3,10 @@
 The parts are started as programs, as the tests do it; no notebook has a copy of their code.
 """
 
+import datetime
 import json
 import pathlib
+import socket
 import sys
 import tempfile
 import threading
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from support.harness import Command, Proxy, part_command, tcp_sockets
 from support.parts import ROOT
 from support.patches import patched_part
-from support.peers import LONG_PATIENCE, Backend, Client, free_port
+from support.peers import HOST, LONG_PATIENCE, Backend, Client, free_port
 from support.programs import find
 from support.servers import NGINX_PATHS, Server, nginx_words
 
@@ -28,6 +30,13 @@ RECORDER = pathlib.Path(__file__).resolve().parent / "recorder.py"
 def start_part(part: int, backend: Backend, **options) -> Proxy:
     """Return one of the parts as a running Proxy in front of a backend; to be used in a with-block."""
     return Proxy(part_command(part), backend.port, **options)
+
+
+def start_with_backends(*backends: Backend, more: str = "") -> Proxy:
+    """Return part 5 as a running Proxy in front of several backends; `more` is the rest of the config, in Lua."""
+    entries = ", ".join(f'{{address = "{HOST}", port = "{backend.port}"}}' for backend in backends)
+    config = f'listenPort = "{{port}}"\nbackends = {{{entries}}}\n{more}\n'
+    return Proxy(Command(part_command(5).words, config), backends[0].port)
 
 
 def with_bug(bug: str, directory: str) -> Command:
@@ -166,6 +175,37 @@ class SlowBackend(Backend):
             self.send(connection, self.answer)
 
 
+class BusyBackend(SlowBackend):
+    """A SlowBackend that works on only so many requests at a time, as one with so many processes; the rest wait.
+
+    It answers with its name, and notes how many requests it has at hand, waiting or not.
+    """
+
+    def __init__(self, name, seconds, slots, **options):
+        """Prepare for `slots` requests at a time."""
+        self.name = name
+        self.slots = threading.Semaphore(slots)
+        self.lock = threading.Lock()
+        self.at_hand = [(time.monotonic(), 0)]  # times, and how many requests from then on
+        super().__init__(seconds, b"HTTP/1.0 200 OK\r\n\r\n" + name.encode(), **options)
+
+    def serve(self, connection):
+        """Read a request, wait for a slot, think, answer."""
+        if self.receive(connection):
+            self.count(1)
+            try:
+                with self.slots:
+                    time.sleep(self.seconds)
+                self.send(connection, self.answer)
+            finally:
+                self.count(-1)
+
+    def count(self, change):
+        """Note a request that has come (1), or that is over (-1)."""
+        with self.lock:
+            self.at_hand.append((time.monotonic(), self.at_hand[-1][1] + change))
+
+
 @dataclass
 class Visit:
     """What became of one client; all times in seconds since the first client of the group came."""
@@ -200,6 +240,54 @@ def visit_together(port: int, backend: SlowBackend, count: int, apart: float = 0
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, range(count)))
+
+
+@dataclass
+class Call:
+    """What became of one client of a proxy with several backends."""
+
+    came: float  # seconds since the first client came
+    took: float  # seconds until it had its answer, or knew that there would be none
+    answer: str  # the name of the backend; "" when there was no answer
+
+
+def ask(port: int, source: str = HOST) -> str:
+    """Be a client from an address of this machine; return the answer without its head, "" when there is none."""
+    try:
+        with socket.create_connection((HOST, port), LONG_PATIENCE, (source, 0)) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with client.makefile("rb") as answer:
+                return answer.read().partition(b"\r\n\r\n")[2].decode()
+    except ConnectionError:
+        return ""
+
+
+def keep_asking(port: int, seconds: float, apart: float, events: dict) -> tuple[list[Call], float]:
+    """Send a client every `apart` seconds, for some seconds, whether or not the last one has its answer.
+
+    `events` has functions to be called meanwhile, each under the number of seconds after which that is to be.
+    Returns the Calls, and when the first client came (seconds since the epoch, as in a log).
+    """
+    start, first = time.monotonic(), time.time()
+
+    def run(moment):
+        time.sleep(max(0, start + moment - time.monotonic()))
+        if moment in events:
+            events[moment]()
+        came = time.monotonic()
+        answer = ask(port)
+        return Call(came - start, time.monotonic() - came, answer)
+
+    moments = sorted({number * apart for number in range(int(seconds / apart))} | set(events))
+    with ThreadPoolExecutor(64) as pool:
+        return list(pool.map(run, moments)), first
+
+
+def log_times(proxy: Proxy, start: float) -> list[tuple[float, str]]:
+    """Return what a proxy has logged: for each line its time, in seconds since `start`, and its text."""
+    lines = [line.split(" ", 2) for line in proxy.errors().splitlines()]
+    when = [datetime.datetime.strptime(f"{day} {clock}", "%Y-%m-%d %H:%M:%S,%f").timestamp() for day, clock, _ in lines]
+    return [(moment - start, text) for moment, (_, _, text) in zip(when, lines, strict=True)]
 
 
 class SteadyBackend(Backend):

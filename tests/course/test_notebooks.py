@@ -32,6 +32,7 @@ SHOW = "Hint: plots.show(axes, alt), with a sentence or two on what is in the pi
 NEEDS = {
     "headline.ipynb": ["ab"],
     "part4.ipynb": ["curl", "git"],
+    "part5.ipynb": ["ab"],
 }  # programs; without nginx, headline.ipynb serves itself
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
