@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench.py [--quick] [--proxy NAME='command with {port} {backend_host} {backend_port}']
     python tests/benchmarks/bench.py --switched-off    # part 4 beside part 4 without this or that
+    python tests/benchmarks/bench.py --backends        # part 5 with one backend, 3 or 100, beside part 4
     python tests/benchmarks/bench.py --against DIR     # part 4 as it is, beside DIR: part 4 as it was, say
 
 Every workload is run on every contender in turn, round after round, so that a machine that slows down slows all of them
@@ -25,13 +26,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from contenders import Field, default_names, need_tools, switched_off
+from contenders import BACKEND_SETS, Field, default_names, need_tools, switched_off
 from support.harness import Command
 from support.parts import PARTS, ROOT
 from support.programs import find
 from workloads import (
     AGAINST_WORKLOADS,
     AT_ONCE,
+    BACKENDS_WORKLOADS,
     SWITCHED_OFF_WORKLOADS,
     WORKLOADS,
     Wrong,
@@ -47,9 +49,10 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small counts, one round: under two minutes")
     parser.add_argument(
-        "--rounds", type=int, help="rounds that count, after one that warms up (5; quick: 1; --against: 15)"
+        "--rounds", type=int, help="rounds that count, after one that warms up (5; quick: 1; --against, --backends: 15)"
     )
     parser.add_argument("--switched-off", action="store_true", help="part 4 beside what switched_off/ makes of it")
+    parser.add_argument("--backends", action="store_true", help="part 5 with one backend, 3 or 100, beside part 4")
     parser.add_argument("--against", type=pathlib.Path, metavar="DIR", help="compare DIR, which is old, with --new")
     parser.add_argument(
         "--new", type=pathlib.Path, metavar="DIR", default=ROOT / PARTS[4], help="what is new (part4_buffering)"
@@ -102,6 +105,9 @@ def choose_comparison(options, extra):
     if options.against:
         extra |= {"old": directory_command(options.against), "new": directory_command(options.new)}
         return Comparison(["old", "new", "nginx"], AGAINST_WORKLOADS, ("old", "nginx"), 15, "against")
+    if options.backends:
+        names = ["part4", "part5", *BACKEND_SETS]
+        return Comparison(names, BACKENDS_WORKLOADS, ("part4", "part5-3"), 15, "backends")
     if options.switched_off:
         return Comparison(["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",), 5, "switched_off")
     return Comparison([*default_names(), *extra], WORKLOADS, ("nginx", "direct", "asyncio"), 5, "results")
@@ -197,7 +203,7 @@ def summarise(figures, bases):
                         entry[f"to {base}"] = statistics.median(own / other for own, other in pairs)
                         if workload == "connections" and base == "direct":
                             entry["added ms"] = statistics.median(1000 / own - 1000 / other for own, other in pairs)
-                        if base == "old" and len(pairs) > 1:
+                        if base in ("old", "part4") and len(pairs) > 1:
                             low, _, high = statistics.quantiles((own / other for own, other in pairs), n=4)
                             entry["middle half"] = f"{low:.2f}–{high:.2f}"
             summary[workload][name] = entry
@@ -210,8 +216,8 @@ def median_of(values, key):
     return None if None in figures else statistics.median(figures)
 
 
-COLUMNS = {"to old": (8, ".3f"), "middle half": (13, ""), "to nginx": (10, ".2f"), "to direct": (11, ".2f"),
-           "to part4": (10, ".2f"), "added ms": (10, ".3f"), "user µs": (9, ",.0f"),
+COLUMNS = {"to old": (8, ".3f"), "to part4": (10, ".2f"), "middle half": (13, ""), "to nginx": (10, ".2f"),
+           "to direct": (11, ".2f"), "to part5-3": (12, ".2f"), "added ms": (10, ".3f"), "user µs": (9, ",.0f"),
            "kernel µs": (11, ",.0f")}  # fmt: skip
 
 

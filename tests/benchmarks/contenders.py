@@ -71,6 +71,28 @@ listen proxy
     server backend 127.0.0.1:{backend_port}
 """
 
+# What part 5 is told in `--backends`. All the entries lead to the one backend that the others have too, so that the set
+# is the only difference: with more addresses to connect to, the kernel would find a free port sooner.
+BACKEND_SET = """
+listenPort = "{port}"
+backends = {}
+for number = 1, COUNT do backends[number] = {address = "{backend_host}", port = "{backend_port}"} end
+"""
+IN_TURN_IN_LUA = """
+local turn = 0
+function balance(client, backends)
+  turn = turn % #backends + 1
+  return backends[turn]
+end
+"""
+BACKEND_SETS = {  # contender -> how many backends, and the rest of the config
+    "part5-3": (3, ""),
+    "part5-100": (100, ""),
+    "part5-least-100": (100, 'balance = "least_conn"'),
+    "part5-lua-3": (3, IN_TURN_IN_LUA),
+    "part5-lua-100": (100, IN_TURN_IN_LUA),
+}
+
 
 def need_tools(tools=TOOLS):
     """End the program when a load generator or a server is missing, and say what installs it."""
@@ -179,7 +201,10 @@ class Field:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         asyncio_words = [sys.executable, str(HERE / "asyncio_proxy.py"), *ARGUMENTS]
-        if name.startswith("part"):
+        if name in BACKEND_SETS:
+            count, rest = BACKEND_SETS[name]
+            command = Command(part_command(5).words, BACKEND_SET.replace("COUNT", str(count)) + rest)
+        elif name.startswith("part"):
             command = part_command(int(name.removeprefix("part")))
         elif name == "asyncio":
             command = Command(asyncio_words)

@@ -237,6 +237,7 @@ WORKLOADS = [
 PIECES = Workload("pieces", "keep-alive, in two pieces", "requests/s", two_pieces)
 # What shows the worth of each thing that switched_off/ takes away; a crowd that is idle shows none of it.
 SWITCHED_OFF_WORKLOADS = [*WORKLOADS[:2], PIECES, *WORKLOADS[2:4]]
+BACKENDS_WORKLOADS = WORKLOADS[:4]
 # What a change to a part might make worse.
 AGAINST_WORKLOADS = [
     *SWITCHED_OFF_WORKLOADS,
