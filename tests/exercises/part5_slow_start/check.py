@@ -1,0 +1,100 @@
+"""Checks that a backend that comes back gets its share little by little."""
+
+import contextlib
+import time
+
+from several import LetterBackend, backends_called, held_connections, start_backends, who_serves
+from support.peers import HOST, LONG_PATIENCE, wait_until
+from suite.test_backends import config_text
+
+SLOW_START = 3  # seconds
+CHECK = "check = {interval = 50, rise = 1, fall = 1, timeout = 500}"
+SETTINGS = {"balance": "least_conn", "maxFails": 0, "more": CHECK}
+HELD = 40  # connections, before the third backend comes back
+
+
+def loads(held):
+    """Return how many of the held connections each backend has, as a dict."""
+    letters = [letter for letter, _ in held]
+    return {letter: letters.count(letter) for letter in "ABC"}
+
+
+def wait_for(proxy, port, state):
+    """Wait until the checks have found a backend "up" or "down"."""
+    words = f"Backend {HOST}:{port} is {state}"
+    wait_until(lambda: words in proxy.errors(), f"the log says: {words}", LONG_PATIENCE)
+
+
+@contextlib.contextmanager
+def come_back(work, slow_start=SLOW_START * 1000):
+    """Yield a proxy, a list of 40 held connections of A and B, and the moment at which C has come back."""
+    more = CHECK if slow_start is None else f"{CHECK} slowStart = {slow_start}"
+    with backends_called("ABC") as backends, held_connections() as held:
+        proxy = start_backends(work, *backends, **SETTINGS | {"more": more})
+        backends[2].close()
+        wait_for(proxy, backends[2].port, "down")
+        who_serves(proxy, HELD, hold=held)
+        with LetterBackend("C", backends[2].port):
+            wait_for(proxy, backends[2].port, "up")
+            yield proxy, held, time.monotonic()
+        proxy.check_unharmed()
+
+
+def next_clients(work, proxy, count, held):
+    """Have so many clients come and stay; return how many of them C has got."""
+    letters = who_serves(proxy, count, hold=held)
+    work.came_back(f"the {count} got answers of {letters}")
+    return letters.count("C")
+
+
+def at_first(work):
+    """A and B have 20 connections each, and C comes back. Of the next 8 clients, who all stay, C gets at most 2."""
+    work.sent(f"balance = least_conn, slowStart = {SLOW_START}000; C comes back, and 8 clients come at once")
+    with come_back(work) as (proxy, held, _):
+        count = next_clients(work, proxy, 8, held)
+        assert count <= 2, f"C got {count} of them. Hint: weigh it less, as long as it has been back for a short time"
+
+
+def half_way(work):
+    """After half of slowStart, C has its part of the next 30 clients: at least 5, and not so many that it has as many as
+    the others."""
+    work.sent(f"the same, and 30 clients {SLOW_START / 2:g} s later")
+    with come_back(work) as (proxy, held, since):
+        time.sleep(max(0, since + SLOW_START / 2 - time.monotonic()))
+        count = next_clients(work, proxy, 30, held)
+        now = loads(held)
+        work.came_back(f"connections: {', '.join(f'{letter}: {number}' for letter, number in now.items())}")
+        assert count >= 5, f"C got {count} of 30. Hint: its share grows with the time, and the time is half over"
+        enough = now["C"] <= 0.8 * min(now["A"], now["B"])
+        assert enough, "C has as many as they have, or nearly. Hint: half of the time, half of the weight"
+
+
+def in_the_end(work):
+    """After slowStart, C is one like the others: of the next 30 clients it gets as many as it lacks. Without slowStart that is
+    so at once."""
+    work.sent(f"the same, and 30 clients {SLOW_START}.3 s later; then once more without slowStart, at once")
+    for slow_start, seconds in ((SLOW_START * 1000, SLOW_START + 0.3), (None, 0)):
+        with come_back(work, slow_start) as (proxy, held, since):
+            time.sleep(max(0, since + seconds - time.monotonic()))
+            next_clients(work, proxy, 30, held)
+            now = loads(held)
+            work.came_back(f"connections: {', '.join(f'{letter}: {number}' for letter, number in now.items())}")
+            assert max(now.values()) - min(now.values()) <= 1, "not even. Hint: from then on its weight is its weight"
+
+
+def at_the_start(work):
+    """When the proxy starts, nobody has come back: 9 clients are spread evenly at once. slowStart = "soon" is refused."""
+    work.sent('9 clients at the start; a config with slowStart = "soon"')
+    more = f"{CHECK} slowStart = 60000"
+    with backends_called("ABC") as backends, held_connections() as held:
+        who_serves(start_backends(work, *backends, **SETTINGS | {"more": more}), 9, hold=held)
+        now = loads(held)
+        work.came_back(f"connections: {', '.join(f'{letter}: {number}' for letter, number in now.items())}")
+        assert set(now.values()) == {3}, "not 3 each. Hint: who has never been down has not come back"
+        text = config_text(*backends, slowStart="soon").replace("{port}", "1")
+        run = work.run_on_config(text)
+        right = run.returncode == 1 and "slowStart must be a whole number" in run.stderr
+        assert right, "no complaint. Hint: settings.py has read_seconds; let it allow 0"
+
+
+TASKS = [at_first, half_way, in_the_end, at_the_start]

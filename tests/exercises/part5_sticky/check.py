@@ -1,0 +1,92 @@
+"""Checks that a config keeps each address with its backend."""
+
+from several import LetterBackend, backends_called, start_config, who_serves
+from support.peers import HOST, LONG_PATIENCE, wait_until
+
+ADDRESSES = [f"127.0.0.{number}" for number in range(1, 25)]
+NEW_ADDRESSES = [f"127.0.1.{number}" for number in range(1, 25)]
+
+
+def first_letters(proxy, addresses, times=2):
+    """Have a client from each address come so many times; return a dict of addresses and letters.
+
+    Raises AssertionError when one address has been served by two backends.
+    """
+    rounds = [{address: who_serves(proxy, 1, source=address) for address in addresses} for _ in range(times)]
+    for address in addresses:
+        letters = "".join(each[address] for each in rounds)
+        assert len(set(letters)) == 1, (
+            f"{address} was served by {', then '.join(letters)}. Hint: a local table above the function remembers"
+        )
+    return rounds[0]
+
+
+def shares(letters):
+    """Return how many addresses each backend has, as a text."""
+    counts = [list(letters.values()).count(letter) for letter in "ABC"]
+    return ", ".join(f"{letter}: {count}" for letter, count in zip("ABC", counts, strict=True))
+
+
+def wait_for(proxy, backend, state):
+    """Wait until the checks have found a backend "up" or "down"."""
+    words = f"Backend {HOST}:{backend.port} is {state}"
+    wait_until(lambda: words in proxy.errors(), f"the log says: {words}. Hint: leave `check` as it is", LONG_PATIENCE)
+
+
+def stays(work):
+    """Clients from 24 addresses come three times each, and each address has the same backend all three times."""
+    work.sent("72 clients, from 24 addresses")
+    with backends_called("ABC") as backends:
+        letters = first_letters(start_config(work, "config.lua", *backends), ADDRESSES, times=3)
+        work.came_back(f"addresses: {shares(letters)}")
+
+
+def spread(work):
+    """The addresses are spread: each of the three backends has at least four of the 24."""
+    work.sent("24 clients, from as many addresses")
+    with backends_called("ABC") as backends:
+        proxy = start_config(work, "config.lua", *backends)
+        letters = {address: who_serves(proxy, 1, source=address) for address in ADDRESSES}
+        work.came_back(f"addresses: {shares(letters)}")
+        counts = [list(letters.values()).count(letter) for letter in "ABC"]
+        assert min(counts) >= 4, "that is not spread. Hint: give new addresses to the backends in turn"
+        assert "The function balance failed" not in proxy.errors(), f"{proxy.errors()}. Hint: return a backend"
+
+
+def moves(work):
+    """B goes down: its addresses move, each to one other backend, all others stay where they are."""
+    work.sent("clients from 24 addresses, before and after B goes down")
+    with backends_called("ABC") as backends:
+        proxy = start_config(work, "config.lua", *backends)
+        before = first_letters(proxy, ADDRESSES)
+        backends[1].close()
+        wait_for(proxy, backends[1], "down")
+        after = first_letters(proxy, ADDRESSES)
+        work.came_back(f"addresses before: {shares(before)}; after: {shares(after)}")
+        check_others_stay(before, after, "B")
+
+
+def check_others_stay(before, after, gone):
+    """Raise AssertionError when an address has moved that had no reason to."""
+    moved = [address for address, letter in before.items() if letter not in (gone, after[address])]
+    assert not moved, f"{moved[0]} has moved, too. Hint: is it the addresses that are counted, or the backends?"
+
+
+def comes_back(work):
+    """B comes back: it gets new addresses, at least four of 24, and whoever has moved stays where it is now."""
+    work.sent("24 clients, when B is down; then B comes back: the same ones again, and 24 from other addresses")
+    with backends_called("ABC") as backends:
+        proxy = start_config(work, "config.lua", *backends)
+        first_letters(proxy, ADDRESSES, times=1)
+        backends[1].close()
+        wait_for(proxy, backends[1], "down")
+        before = first_letters(proxy, ADDRESSES)
+        with LetterBackend("B", backends[1].port):
+            wait_for(proxy, backends[1], "up")
+            after, new = first_letters(proxy, ADDRESSES), first_letters(proxy, NEW_ADDRESSES)
+        work.came_back(f"old addresses: {shares(after)}; new ones: {shares(new)}")
+        check_others_stay(before, after, "B")
+        assert list(new.values()).count("B") >= 4, "B has too few of them. Hint: ask `up` anew for each new address"
+
+
+TASKS = [stays, spread, moves, comes_back]
