@@ -4,8 +4,8 @@ import contextlib
 import time
 
 from several import LetterBackend, backends_called, held_connections, start_backends, who_serves
-from support.peers import HOST, LONG_PATIENCE, wait_until
 from suite.test_backends import config_text
+from support.peers import HOST, LONG_PATIENCE, wait_until
 
 SLOW_START = 3  # seconds
 CHECK = "check = {interval = 50, rise = 1, fall = 1, timeout = 500}"
@@ -56,8 +56,8 @@ def at_first(work):
 
 
 def half_way(work):
-    """After half of slowStart, C has its part of the next 30 clients: at least 5, and not so many that it has as many as
-    the others."""
+    """After half of slowStart, C has its part of the next 30 clients: at least 5, and not so many that it has as many
+    as the others."""
     work.sent(f"the same, and 30 clients {SLOW_START / 2:g} s later")
     with come_back(work) as (proxy, held, since):
         time.sleep(max(0, since + SLOW_START / 2 - time.monotonic()))
@@ -70,8 +70,8 @@ def half_way(work):
 
 
 def in_the_end(work):
-    """After slowStart, C is one like the others: of the next 30 clients it gets as many as it lacks. Without slowStart that is
-    so at once."""
+    """After slowStart, C is one like the others: of the next 30 clients it gets as many as it lacks. Without
+    slowStart that is so at once."""
     work.sent(f"the same, and 30 clients {SLOW_START}.3 s later; then once more without slowStart, at once")
     for slow_start, seconds in ((SLOW_START * 1000, SLOW_START + 0.3), (None, 0)):
         with come_back(work, slow_start) as (proxy, held, since):
@@ -83,7 +83,8 @@ def in_the_end(work):
 
 
 def at_the_start(work):
-    """When the proxy starts, nobody has come back: 9 clients are spread evenly at once. slowStart = "soon" is refused."""
+    """When the proxy starts, nobody has come back: 9 clients are spread evenly at once. slowStart = "soon" is
+    refused."""
     work.sent('9 clients at the start; a config with slowStart = "soon"')
     more = f"{CHECK} slowStart = 60000"
     with backends_called("ABC") as backends, held_connections() as held:
