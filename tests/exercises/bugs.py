@@ -1,7 +1,7 @@
-"""The bug museum: puts a bug into a copy of part 4, and sees whether a student's test tells the two apart.
+"""The bug museum: puts a bug into a copy of a part, and sees whether a student's test tells the two apart.
 
-A bug is a patch in museum/. Above the diff stand a sentence, the tests of the suite that catch it, how many minutes a
-good test takes, and two hints.
+A bug is a patch in museum/. Above the diff stand a sentence, the part unless it is part 4, the tests of the suite that
+catch it, how many minutes a good test takes, and two hints.
 """
 
 import pathlib
@@ -42,6 +42,11 @@ class Bug:
         return self.lines("hint")
 
     @property
+    def part(self):
+        """The number of the part that the bug is put into."""
+        return int(self.lines("part")[0]) if self.lines("part") else 4
+
+    @property
     def minutes(self):
         """The number of minutes that a good test takes, or 0."""
         return int(self.lines("minutes")[0]) if self.lines("minutes") else 0
@@ -52,8 +57,8 @@ class Bug:
         return " ".join(self.lines("caught_by")).split()
 
     def put(self, directory):
-        """Make a copy of part 4 with the bug in it; return the Command that starts it."""
-        return Command([sys.executable, str(patched_part(4, self.patch, directory)), "{config}"])
+        """Make a copy of its part with the bug in it; return the Command that starts it."""
+        return Command([sys.executable, str(patched_part(self.part, self.patch, directory)), "{config}"])
 
 
 def bug_names():
@@ -78,14 +83,14 @@ def story(name):
 
 
 def try_test(bug, test_file):
-    """Run a student's tests on part 4 and on part 4 with a bug; return whether they tell the two apart."""
+    """Run a student's tests on a part and on the part with a bug; return whether they tell the two apart."""
     check_readable(bug, test_file)
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         buggy = bug.put(pathlib.Path(directory, "buggy"))
         words = ["-p", "conftest", f"--timeout={TEST_PATIENCE}"]
         words.append(shutil.copy(test_file, pathlib.Path(directory, "test_student.py")))
         found = {}
-        for name, command in {"sound part 4": part_command(4), bug.name: buggy}.items():
+        for name, command in {f"sound part {bug.part}": part_command(bug.part), bug.name: buggy}.items():
             found[name] = outcomes(command, *words, patience=PATIENCE)
             show_tests(name, found[name])
     verdict = judge(*found.values())

@@ -324,6 +324,16 @@ def test_all_down_and_back(start, three):
     )
 
 
+@behaviour("left out")
+def test_a_backend_that_refuses_is_not_tried_again_for_the_same_client(start, three):
+    """It has the fewest connections, and with maxFails = 0 it is never left out: each client gets to the other."""
+    three[0].close()
+    held = []
+    assert who_serves(start(*three[:2], balance="least_conn", maxFails=0), three[:2], 5, hold=held) == "BBBBB"
+    for sock in held:
+        sock.close()
+
+
 # --- health checks -----------------------------------------------------------------------------------
 
 
@@ -394,6 +404,24 @@ def test_only_an_http_check_finds_a_backend_that_accepts_and_never_answers(start
         wait_for_log(proxy, f"Backend {name} is down", "no answer in 0.04 s")
         for _ in range(4):
             assert proxy.get("/").status_code == 200
+
+
+@behaviour("health checks")
+def test_a_check_that_waits_holds_up_nobody(start):
+    """One backend is asked, and keeps silent for 900 ms; echoes of the other one take their usual time meanwhile."""
+    with SilentBackend() as silent, EchoBackend() as echo:
+        check = check_text(type="http", interval=1000, timeout=900, fall=100)
+        proxy = start(echo, backend_text(silent, backup=True), more=check)
+        longest, end = 0, time.monotonic() + 2
+        with proxy.connect() as client:
+            while time.monotonic() < end:
+                before = time.monotonic()
+                client.send(b"hello")
+                client.receive_exactly(5)
+                longest = max(longest, time.monotonic() - before)
+                time.sleep(0.01)
+        assert silent.received, "the silent one was never asked"
+        assert longest < 0.6, f"an echo took {longest:.2f} s. Hint: what does the loop do while a check waits?"
 
 
 @behaviour("health checks")
