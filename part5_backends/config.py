@@ -31,7 +31,7 @@ return environment
 
 
 class ConfigError(Exception):
-    """A config that is no good; str() of it is the whole line for the user."""
+    """Something is wrong with the config; str() of it is the whole line for the user."""
 
 
 def is_table(value):
@@ -53,10 +53,10 @@ class Settings:
         self.lua = lua  # the LuaRuntime, for functions that the config has left behind
         self.table = table  # a Lua table: what the config has set, among the names of ENVIRONMENT
         self.given = frozenset(table.keys())  # what is there before the config runs
-        self.rawget = lua.globals().rawget  # reads a table past its metatable, which may run code of the config's
+        self.rawget = lua.globals().rawget  # reads a table without its metatable, which could run the config's code
 
     def get(self, name):
-        """Return a global of the config as lupa hands it over; None when it is not set, or a text that is not UTF-8."""
+        """Return a global of the config as lupa hands it over; None if it is not set, or not valid UTF-8."""
         try:
             return self.rawget(self.table, name)
         except UnicodeDecodeError:

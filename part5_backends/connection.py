@@ -48,7 +48,7 @@ from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPO
 from epollinterface import add_epoll_handler, call_later, close_after_round, remove_epoll_handler, repeat_epoll_event
 from netutils import create_backend_socket
 
-BUFFER_SIZE = 65536  # bytes that one read takes at most
+BUFFER_SIZE = 65536  # bytes per read, at most
 WRITE_BUFFER_LIMIT = 262144  # bytes that may wait for one side
 FULL = WRITE_BUFFER_LIMIT - BUFFER_SIZE  # with more than that, there may not be room for another read
 DROP_LIMIT = 67108864  # bytes that are read only to be dropped, before their sender is reset
@@ -168,7 +168,7 @@ class Connection:
     def lose(self, error_number=None):
         """Note that this side is gone, by a given error or the socket's own: what is sent to it now would be lost."""
         error_number = error_number or self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ENOTCONN
-        if self.backend and self.peer.output is not LOST:  # a client that leaves is everyday life
+        if self.backend and self.peer.output is not LOST:  # a client that leaves is nothing unusual
             self.backend.set.note_loss(self.backend, error_number)
         self.output = LOST
         self.changed = True
@@ -220,7 +220,7 @@ class Connection:
         """Reset this side once everything sent to it has been acknowledged.
 
         A reset discards what is still in the kernel's send queue: bytes that the other kernel has not *acknowledged*.
-        SIOCOUTQ, the same number as TIOCOUTQ, counts them. No event tells when there are none: so ask, ever less often.
+        SIOCOUTQ, the same number as TIOCOUTQ, counts them. No event says when none are left: poll, ever less often.
         """
         # Simplified: Linux hands out what has arrived even after a reset; other systems may not.
         if self.output in (LOST, CLOSED):  # while the timer ran
@@ -293,7 +293,7 @@ class Connection:
         self.end_input()
 
     def replace_socket(self, family):
-        """Take a new socket of an address family in place of one that is used up, or does not fit."""
+        """Replace a socket that is used up, or of the wrong address family, by a new one."""
         remove_epoll_handler(self)
         self.socket.close()  # at once, so that its descriptor is free; of this round's events, it has had its one
         self.socket = create_backend_socket(family)

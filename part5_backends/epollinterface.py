@@ -10,7 +10,7 @@ import sched
 import select
 import time
 
-MAX_EVENTS = 256  # events that one wait reports at most; the others come with the next
+MAX_EVENTS = 256  # events reported per wait, at most; the others come with the next
 
 epoll = None  # made by epoll_init
 handlers = {}  # file descriptor -> handler; C has the kernel keep a pointer to the handler instead
@@ -40,7 +40,7 @@ def repeat_epoll_event(handler, event_mask):
 
 
 def remove_epoll_handler(handler):
-    """Call a handler no more; whoever calls this closes its socket, by which it leaves epoll too."""
+    """Stop calling a handler; whoever calls this closes its socket, which takes it out of epoll too."""
     if handlers.get(handler.fd) is handler:  # it may never have been added, and its number be another's
         del handlers[handler.fd]
 
@@ -54,7 +54,7 @@ def close_after_round(handler):
 
 
 def call_later(seconds, function, *arguments):
-    """Have the loop call a function when so many seconds have passed."""
+    """Have the loop call a function after this many seconds."""
     timers.enter(seconds, 0, function, arguments)
 
 

@@ -11,15 +11,15 @@ NON_BLOCKING_STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # a TCP so
 
 
 def find_addresses(host, port, flags=0):
-    """Return what getaddrinfo(3) knows of a host and a TCP port; raise OSError when that is nothing."""
+    """Return what getaddrinfo(3) finds for a host and a TCP port; raise OSError if that is nothing."""
     is_name = port[:1].isalpha()  # of a service, as in /etc/services
     is_number = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
     if not is_name and not is_number:
-        # glibc would quietly keep the low 16 bits, 99999 would become 34463, and take no port for any port.
+        # glibc would quietly keep the low 16 bits, so that 99999 became 34463, and take "" to mean any port.
         raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except ValueError:  # Python encodes a name before it asks, and does not take a label over 63 letters
+    except ValueError:  # Python encodes the name first, and rejects labels of more than 63 letters
         raise OSError(errno.EINVAL, "not a name that can be looked up") from None
 
 

@@ -15,7 +15,7 @@ Still missing:
 
 import signal
 
-# Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt, wherever it happens to be: in an import, too.
+# Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt wherever it happens to be, even in an import.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import logging
@@ -75,8 +75,8 @@ def main():
 
     try:
         os.write(1, f"Started.  Listening on port {server_port}.\n".encode())
-    except OSError as error:  # a stdout that is closed, or full, is no reason not to serve
-        logging.error("Couldn't say on stdout that it has started: %s", error.strerror)
+    except OSError as error:  # stdout is closed or full: serve all the same
+        logging.error("Couldn't write the start line to stdout: %s", error.strerror)
     do_reactor_loop()
 
 

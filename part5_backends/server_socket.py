@@ -10,13 +10,13 @@ from connection import CONNECTING, EVENT_MASK, OPEN, Connection
 from epollinterface import add_epoll_handler, call_later, repeat_epoll_event
 from netutils import create_backend_socket, find_addresses, make_socket_non_blocking, send_at_once
 
-MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel keeps in line until accept takes them
+MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel queues until accept takes them
 ACCEPTS_PER_EVENT = 64  # then it is the connections' turn
 RETRY_SECONDS = 0.1  # between attempts to accept while that fails
 
 
 def handle_client_connection(client_socket, client_address, backend_socket, backends):
-    """Join a new client's socket and a fresh one for a backend to a pair, and start connecting the latter.
+    """Pair a new client's socket with a fresh one for a backend, and start connecting the latter.
 
     Raises OSError when epoll takes no more sockets; both are the caller's then.
     """
@@ -59,10 +59,10 @@ class ServerSocketHandler:
     handle = handle_server_socket_event  # the name that the loop knows
 
     def accept_client(self):
-        """Accept one client; raise OSError when there is none, or not descriptors enough for two sockets.
+        """Accept one client; raise OSError if there is none, or too few descriptors for two sockets.
 
         The backend's socket comes first, and is kept when there turns out to be no client. So a client
-        that has been accepted can always be served, and the others wait in the kernel's line.
+        that has been accepted can always be served, and the others wait in the kernel's queue.
         """
         if self.backend_socket is None:
             self.backend_socket = create_backend_socket(self.backends.family)
@@ -76,7 +76,7 @@ class ServerSocketHandler:
             raise
 
     def retry_later(self, error):
-        """Leave the clients in line for a moment: out of file descriptors, most likely."""
+        """Leave the clients in the queue for a moment: most likely, we are out of file descriptors."""
         if not self.accept_fails:
             logging.error("Could not accept: %s. Trying again every %s s.", error.strerror, RETRY_SECONDS)
         self.accept_fails = True
