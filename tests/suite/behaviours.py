@@ -29,13 +29,13 @@ def row(name, text, cells, missing, **reasons):
     return Behaviour(name, text, cells, missing, reasons)
 
 
-ONE_AT_A_TIME = "part 1 serves one client at a time, and this one has to wait in line"
+ONE_AT_A_TIME = "part 1 serves one client at a time, and this one has to wait its turn"
 ONE_READ = "part 1 reads a request once, and never looks at the client again"
 SHORT_WRITES = "what the socket does not take is lost, because nobody looks at what send returned"
-END_IS_GONE = "the end of what a client sends is taken for the client's going away, and both sockets are closed"
+END_IS_GONE = "a client that has finished sending is taken to have gone, and both sockets are closed"
 BLOCKING_CONNECT = "connect blocks, and with it everything else"
 ONE_BACKEND = "one backend is all it knows"
-NO_DESCRIPTORS = "without a descriptor left, a client is turned away or the program ends"
+NO_DESCRIPTORS = "with no descriptor left, a client is turned away or the program ends"
 
 BEHAVIOURS = [
     row(
@@ -69,7 +69,7 @@ BEHAVIOURS = [
         "request in pieces",
         "takes a request that arrives in two pieces",
         "no yes yes yes yes",
-        "of a request in two pieces, the second one gets lost",
+        "when a request arrives in two pieces, the second is lost",
         part1=ONE_READ,
     ),
     row(
@@ -100,7 +100,7 @@ BEHAVIOURS = [
         "half-closed client",
         "a half-closed client still gets its answer",
         "yes no no yes yes",
-        "a client that has finished sending gets no answer any more",
+        "a client that has finished sending gets no answer",
         part2=END_IS_GONE,
         part3=END_IS_GONE,
     ),
@@ -125,7 +125,7 @@ BEHAVIOURS = [
         "out of descriptors",
         "survives running out of file descriptors",
         "yes no no yes yes",
-        "running out of file descriptors turns clients away, or is the end",
+        "running out of file descriptors turns clients away, or ends the program",
         part2=NO_DESCRIPTORS,
         part3=NO_DESCRIPTORS,
     ),

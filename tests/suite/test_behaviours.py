@@ -119,8 +119,8 @@ def test_four_slow_answers_come_at_the_same_time(start_proxy):
         for thread in threads:
             thread.join()
         seconds = time.monotonic() - start
-        assert answers == [200] * 4, f"answers: {answers}. Hint: somebody got none within 10 s"
-        assert seconds < 2, f"four answers of 1 s each took {seconds:.1f} s. Hint: they were served in turn"
+        assert answers == [200] * 4, f"answers: {answers}. Hint: at least one client got nothing within 10 s"
+        assert seconds < 2, f"four answers of 1 s each took {seconds:.1f} s. Hint: they were served one after another"
 
 
 @behaviour("idle client")
@@ -148,7 +148,7 @@ def test_a_stream_at_full_speed_leaves_room_for_a_small_request(start_proxy):
 
 
 def take_until_closed(client, taking):
-    """Read as fast as possible, until the connection is closed by somebody."""
+    """Read as fast as possible until the connection is closed."""
     try:
         while client.receive():
             taking.set()
@@ -170,7 +170,7 @@ def test_a_request_may_arrive_in_two_pieces(start_proxy):
 
 @behaviour("request in pieces")
 def test_a_request_may_arrive_byte_by_byte(start_proxy):
-    """The same, taken to its end."""
+    """The same, taken to the extreme."""
     with HttpBackend() as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
@@ -182,7 +182,7 @@ def test_a_request_may_arrive_byte_by_byte(start_proxy):
 
 @behaviour("both directions")
 def test_one_connection_serves_many_requests(start_proxy):
-    """Keep-alive: the connection stays open when an answer is complete, and the next request goes through it."""
+    """Keep-alive: the connection stays open after a complete answer, and the next request goes through it."""
     with HttpBackend() as backend, requests.Session() as session:
         proxy = start_proxy(backend)
         for _ in range(30):
@@ -202,7 +202,7 @@ def test_an_echo_answers_again_and_again(start_proxy):
 
 @behaviour("both directions")
 def test_both_sides_talk_at_once(start_proxy):
-    """WebSocket-like: the backend sends when it likes to, and so does the client."""
+    """WebSocket-like: the backend sends whenever it likes, and so does the client."""
     message = b"tick " * 10
     with PushingBackend(100, message) as backend, start_proxy(backend).connect() as client:
         for _ in range(100):
@@ -217,7 +217,7 @@ def test_both_sides_talk_at_once(start_proxy):
 
 @behaviour("slow client")
 def test_a_slow_client_gets_every_byte(start_proxy):
-    """20 MB for a client that begins to read only when nothing moves any more."""
+    """20 MB for a client that doesn't start reading until everything has come to a standstill."""
     count = 20 * MEGABYTE
     with StreamingBackend(count) as backend:
         proxy = start_proxy(backend)
@@ -231,7 +231,7 @@ def test_a_slow_client_gets_every_byte(start_proxy):
 
 @behaviour("slow backend")
 def test_a_slow_backend_gets_every_byte_of_an_upload(start_proxy):
-    """20 MB for a backend that begins to read only when nothing moves any more."""
+    """20 MB for a backend that doesn't start reading until everything has come to a standstill."""
     count = 20 * MEGABYTE
     with CollectingBackend(count, stalled=True, receive_buffer=SMALL_BUFFER) as backend:
         proxy = start_proxy(backend)
@@ -269,7 +269,7 @@ def test_memory_stays_bounded_while_a_client_stalls_in_200_mb(start_proxy):
             wait_until(lambda: backend.sent > 0, "the backend has begun to send")
             wait_until_still(lambda: backend.sent)
             growth = proxy.memory() - before
-            assert growth < 16 * MEGABYTE, f"{growth:,} bytes more while nobody read. Hint: stop reading in time"
+            assert growth < 16 * MEGABYTE, f"it grew by {growth:,} bytes while nobody read. Hint: stop reading in time"
             client.receive_pattern(count)
             client.expect_end()
 
@@ -293,7 +293,7 @@ def test_a_backend_that_does_not_accept_holds_up_nobody_else(start_proxy):
 
 @behaviour("out of descriptors")
 def test_a_client_waits_while_descriptors_have_run_out(start_proxy):
-    """With all descriptors in use, the next client stays in line, and is served when some are free again."""
+    """With all descriptors in use, the next client waits in the queue, and is served once some are free again."""
     with HttpBackend() as backend:
         proxy = start_proxy(backend)
         assert proxy.get("/").status_code == 200
@@ -309,10 +309,10 @@ def test_a_client_waits_while_descriptors_have_run_out(start_proxy):
             last.sendall(b"GET / HTTP/1.0\r\n\r\n")
             answer = b"".join(iter(lambda: last.recv(4096), b""))
         except OSError as error:
-            raise AssertionError(f"the client in line got: {error}. Hint: who accepted it, with what?") from None
+            raise AssertionError(f"the waiting client got: {error}. Hint: who accepted it, and with what?") from None
         finally:
             last.close()
-        assert answer.endswith(b"Hello from the backend.\n"), f"the client in line got {answer!r}"
+        assert answer.endswith(b"Hello from the backend.\n"), f"the waiting client got {answer!r}"
         proxy.check_unharmed()
 
 
@@ -332,7 +332,7 @@ def start_connecting(port):
 @behaviour("survives")
 @pytest.mark.parametrize("way", ["close", "reset"])
 def test_a_client_may_vanish_in_the_middle_of_its_answer(start_proxy, way):
-    """Writing to a client that is gone fails; that is the end of this client, and of nothing else."""
+    """Writing to a client that has gone fails; that is the end of that client, and of nothing else."""
     with HttpBackend() as backend:
         proxy = start_proxy(backend)
         for _ in range(3):
@@ -358,7 +358,7 @@ def test_a_client_may_leave_without_a_word(start_proxy):
 
 @behaviour("survives")
 def test_a_backend_may_be_down_and_come_back(start_proxy):
-    """While nobody listens at the backend's port, each client is turned away; then all is well again."""
+    """While nothing listens on the backend's port, clients are turned away; once it is back, all is well again."""
     port = free_port()
     proxy = start_proxy(port)
     for _ in range(3):
@@ -391,7 +391,7 @@ def receive_until_it_breaks_off(client):
     except ConnectionError:
         pass  # a reset is as good as an end
     except TimeoutError:
-        raise AssertionError("the backend is gone, and the client is not told. Hint: close the client") from None
+        raise AssertionError("the backend has gone, and nobody told the client. Hint: close the client") from None
     return data
 
 
@@ -400,7 +400,7 @@ def receive_until_it_breaks_off(client):
 
 @behaviour("frugal")
 def test_no_file_descriptor_stays_open(start_proxy):
-    """After fifty requests, some of them given up, as many are open as before."""
+    """After fifty requests, some of them abandoned, no more are open than before."""
     with HttpBackend() as backend:
         proxy = start_proxy(backend)
         proxy.get("/")
@@ -419,7 +419,7 @@ def test_no_file_descriptor_stays_open(start_proxy):
 
 @behaviour("frugal")
 def test_nothing_to_do_costs_no_cpu(start_proxy):
-    """A connection that is open and quiet must not make the loop turn."""
+    """A connection that is open and quiet must not keep the loop busy."""
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
@@ -457,7 +457,7 @@ def test_it_stops_cleanly(start_proxy, number):
 
 @behaviour("good manners")
 def test_it_explains_wrong_usage(command):
-    """Started without arguments, it says in one line what it wants."""
+    """Started without arguments, it says in one line what it expects."""
     run = run_briefly(command.program)
     wanted = "<config_file>" if command.takes_config else "<server_port> <backend_addr> <backend_port>"
     check_one_line(run, "Usage: ", wanted)
@@ -465,7 +465,7 @@ def test_it_explains_wrong_usage(command):
 
 @behaviour("good manners")
 def test_it_explains_a_port_in_use(command, tmp_path):
-    """A port that somebody else listens on is a reason to end, with a line that names it."""
+    """If something else is listening on the port, it exits with a line that names the port."""
     with socket.create_server(("", free_port())) as taken:
         port = taken.getsockname()[1]
         run = run_briefly(command.fill_in(port, HOST, free_port(), tmp_path))
@@ -504,7 +504,7 @@ def test_a_config_computes_its_values_and_may_use_numbers(command):
 
 @behaviour("reads Lua")
 def test_it_explains_a_missing_config_file(command, tmp_path):
-    """A file that is not there is named."""
+    """The message names the file that isn't there."""
     assert command.takes_config, NO_CONFIG
     words = command.fill_in(free_port(), HOST, free_port(), tmp_path)
     path = tmp_path / "config.lua"
@@ -533,7 +533,7 @@ def test_it_explains_a_broken_config(command, tmp_path, config, words):
 @pytest.mark.parametrize("name", ["listenPort", "backendAddress", "backendPort"])
 @pytest.mark.parametrize("value", ["nil", "{}", "true", "function() end"])
 def test_it_explains_a_missing_or_wrong_setting(command, tmp_path, name, value):
-    """A setting that is not there, or neither string nor number, is named."""
+    """A setting that is missing, or is neither a string nor a number, is named."""
     run = run_config(command, tmp_path, GOOD_CONFIG + f"{name} = {value}\n")
     check_one_line(run, f"{name} must be a string")
 

@@ -1,8 +1,8 @@
-"""Accidents that need two things at one moment, or bytes that wait inside the proxy: what the bug museum has taught.
+"""Accidents that need two things at the same moment, or bytes waiting inside the proxy: lessons of the bug museum.
 
-Each of these tests catches a bug of exercises/museum/ that no other test is sure to catch. "At one moment" is arranged
-by stopping the proxy (SIGSTOP) while both things happen. "Inside the proxy" is found by counting: what was sent, and is
-in none of the kernel's queues, must be there.
+Each of these tests catches a bug of exercises/museum/ that no other test is sure to catch. "At the same moment" is done
+by stopping the proxy (SIGSTOP) while both things happen. "Inside the proxy" is found by counting: bytes that were sent
+and are in none of the kernel's queues must be there.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ SMALL_SEGMENT = 536  # bytes, the least that every TCP must take
 STEP = 60_000  # bytes; far less than a proxy may hold back, so that its buffer gets neither empty nor full
 SIP = 15_000  # bytes; what a slow client takes in one go
 FIRST_STEP = 300_000  # bytes; the kernel's queues take more
-MOST = 10_000_000  # bytes
+MOST = 10_000_000  # bytes; then give up
 
 
 def narrow_client(proxy, backend):
-    """Return a client that takes up little in the kernel, connected to a Puppet, with which it has said hello."""
+    """Return a client with small buffers in the kernel, connected to a Puppet that has received its "hello"."""
     client = proxy.connect(receive_buffer=SMALL_BUFFER, segment=SMALL_SEGMENT)
     client.send(b"hello")
     assert backend.connection.recv(5) == b"hello"
@@ -60,8 +60,8 @@ def fill_until_bytes_wait(proxy, backend):
 
 
 def check_serving(proxy, backend):
-    """Raise AssertionError when the proxy has not survived, and when it does not serve the next client."""
-    time.sleep(0.1)  # it may be about to fall
+    """Raise AssertionError unless the proxy has survived and serves the next client."""
+    time.sleep(0.1)  # it may be about to crash
     proxy.check_unharmed()
     before = len(backend.connections)
     with proxy.connect() as client:
@@ -74,7 +74,7 @@ def check_serving(proxy, backend):
 
 
 def test_new_bytes_stay_behind_those_that_wait(start_proxy):
-    """The socket has a little room again, and nobody has said so yet: the next bytes must not slip in there."""
+    """The socket has a little room again, but no event has said so yet: the next bytes must not slip in."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
         with narrow_client(proxy, backend) as client:
@@ -109,7 +109,7 @@ def test_an_end_of_file_stays_behind_the_bytes_that_wait(start_proxy, client_has
 
 
 def test_both_sides_may_reset_while_bytes_wait(start_proxy):
-    """The backend resets, and its last bytes still wait for a client that resets too: one pair is closed, once."""
+    """The backend resets, and its last bytes still wait for a client that resets too: the pair is closed once."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
         with narrow_client(proxy, backend) as client:
@@ -120,7 +120,7 @@ def test_both_sides_may_reset_while_bytes_wait(start_proxy):
         check_serving(proxy, backend)
 
 
-# --- at one moment -----------------------------------------------------------------------------------
+# --- at the same moment -------------------------------------------------------------------------------
 
 
 def test_the_last_bytes_and_the_end_of_file_may_come_together(start_proxy):
@@ -136,7 +136,7 @@ def test_the_last_bytes_and_the_end_of_file_may_come_together(start_proxy):
 
 
 def test_a_client_may_reset_before_it_is_accepted(start_proxy):
-    """It is gone, and in the same round comes the news that its backend has answered."""
+    """It has gone, and the same round brings the news that its backend has answered."""
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
         for _ in range(3):
@@ -176,7 +176,7 @@ def test_a_half_closed_client_may_reset_while_its_answer_comes(start_proxy):
 
 
 def test_a_client_may_reset_while_a_reset_waits_for_it(start_proxy):
-    """The backend is gone, the client reads nothing, and then it is gone too; later nothing is left to be closed."""
+    """The backend has gone, then the client, which read nothing; nothing is left to be closed later."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
         with narrow_client(proxy, backend) as client:
@@ -193,8 +193,8 @@ def test_a_client_may_reset_while_a_reset_waits_for_it(start_proxy):
 # --- descriptors -------------------------------------------------------------------------------------
 
 
-def test_who_waits_in_line_is_served_as_soon_as_there_are_descriptors(start_proxy):
-    """It takes no further client to remind the proxy of those that it could not accept."""
+def test_waiting_clients_are_served_as_soon_as_there_are_descriptors(start_proxy):
+    """The proxy needs no further client to remind it of those that it could not accept."""
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
         proxy.limit_open_files(proxy.open_files() + 10)

@@ -1,4 +1,4 @@
-"""What a proxy must take before it is put in front of a real site: size, number, accidents, and all of it mixed."""
+"""What a proxy must withstand before it is put in front of a real site: size, numbers, accidents, and all at once."""
 
 import hashlib
 import random
@@ -99,7 +99,7 @@ def test_500_clients_at_once(start_proxy):
 
 
 def test_a_thousand_requests_on_one_connection(start_proxy):
-    """Keep-alive, for long."""
+    """Keep-alive, kept up for long."""
     with HttpBackend() as backend, Client(start_proxy(backend).port) as client:
         for number in range(1000):
             client.send(b"GET /bytes?count=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number)
@@ -147,8 +147,8 @@ def test_a_backend_that_finishes_first_still_gets_the_rest(start_proxy):
         assert backend.complaint is None, backend.complaint
 
 
-def test_a_client_that_resets_is_told_on(start_proxy):
-    """When the client vanishes in the middle of its answer, the backend's connection is reset as well, soon."""
+def test_a_client_reset_is_passed_on(start_proxy):
+    """When a client vanishes in the middle of its answer, the backend's connection is soon reset as well."""
     with StreamingBackend(10**12) as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
@@ -161,8 +161,8 @@ def test_a_client_that_resets_is_told_on(start_proxy):
         proxy.check_unharmed()
 
 
-def test_a_silent_client_that_resets_is_told_on(start_proxy):
-    """The same while nothing at all is under way."""
+def test_a_silent_client_reset_is_passed_on(start_proxy):
+    """The same while nothing is being transferred."""
     with EchoBackend() as backend:
         with start_proxy(backend).connect() as client:
             client.send(b"hello")
@@ -171,8 +171,8 @@ def test_a_silent_client_that_resets_is_told_on(start_proxy):
         wait_until(lambda: backend.resets == 1, "the backend has been reset")
 
 
-def test_a_half_closed_client_that_resets_is_told_on(start_proxy):
-    """The end of what the client sends has been passed on already; its reset is news nevertheless."""
+def test_a_half_closed_client_reset_is_passed_on(start_proxy):
+    """The end of what the client sends has already been passed on; its reset is news all the same."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
@@ -181,13 +181,13 @@ def test_a_half_closed_client_that_resets_is_told_on(start_proxy):
             before = proxy.open_files()
             client.half_close()
             backend.expect_end()
-            assert proxy.open_files() >= before, "it has closed a pair of which one direction is still open"
+            assert proxy.open_files() >= before, "it has closed a pair that is still open in one direction"
             client.reset()
         wait_until(lambda: proxy.open_files() <= before - 2, "the proxy has closed both sockets")
 
 
 @pytest.mark.parametrize("count", [0, 1000, 5 * MEGABYTE])
-def test_a_backend_that_resets_is_told_on_after_its_last_byte(start_proxy, count):
+def test_a_backend_reset_is_passed_on_after_the_last_byte(start_proxy, count):
     """The client gets what had arrived, every byte, and then a reset: not a clean, shorter answer."""
     with StreamingBackend(count, reset=True) as backend, start_proxy(backend).connect() as client:
         client.send(b"as much as you can, please")
@@ -196,7 +196,7 @@ def test_a_backend_that_resets_is_told_on_after_its_last_byte(start_proxy, count
 
 
 def test_a_reset_reaches_even_a_slow_client_after_the_last_byte(start_proxy):
-    """The bytes wait in the proxy and in its kernel while the reset is known already; none may be skipped."""
+    """The bytes are still in the proxy and its kernel when the reset arrives; none may be skipped."""
     count = MEGABYTE
     with StreamingBackend(count, reset=True) as backend:
         proxy = start_proxy(backend)
@@ -209,7 +209,7 @@ def test_a_reset_reaches_even_a_slow_client_after_the_last_byte(start_proxy):
 
 
 def test_a_reset_behind_an_end_of_file_is_not_overlooked(start_proxy):
-    """The backend ends and then resets, both before the proxy, which is stopped meanwhile, gets to see either."""
+    """The backend ends and then resets, while the proxy is stopped and sees neither."""
     with StreamingBackend(5000, reset=True, end=True) as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
@@ -225,7 +225,7 @@ def test_a_reset_behind_an_end_of_file_is_not_overlooked(start_proxy):
 
 
 def test_a_backend_that_only_writes_is_not_read_for_ever(start_proxy):
-    """The client has sent something and is gone; the backend reads nothing and never stops sending."""
+    """The client has sent something and gone; the backend reads nothing and never stops sending."""
     with StreamingBackend(10**12) as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
@@ -262,17 +262,17 @@ def test_when_both_sides_stall_and_both_reset_nothing_is_left(start_proxy, first
 
 
 def test_urgent_data_does_not_stop_the_rest(start_proxy):
-    """Every read stops in front of an urgent byte (MSG_OOB, tcp(7)); what stands behind it must not be forgotten."""
+    """Every read stops before an urgent byte (MSG_OOB, tcp(7)); what comes after it must not be forgotten."""
     with SilentBackend() as backend, start_proxy(backend).connect() as client:
         for _ in range(20):
             client.send(b"x" * 100)
             client.socket.send(b"!", socket.MSG_OOB)
             client.send(b"x" * 100)
-        wait_until(lambda: backend.received >= 4000, "the backend has got what stood before and behind")
+        wait_until(lambda: backend.received >= 4000, "the backend has got what came before and after")
 
 
 def test_waiting_to_pass_on_a_reset_costs_no_cpu(start_proxy):
-    """The backend is gone, the client reads nothing, but goes on sending: the proxy must not get busy by that."""
+    """The backend has gone, the client reads nothing, but goes on sending: that must not keep the proxy busy."""
     with StreamingBackend(MEGABYTE, reset=True) as backend:
         proxy = start_proxy(backend)
         with proxy.connect(receive_buffer=SMALL_BUFFER) as client:
@@ -371,11 +371,11 @@ def test_a_half_closed_connection_costs_no_cpu(start_proxy, closer):
                 client.receive_pattern(10)
                 client.expect_end()
             check_quiet(proxy)
-            assert proxy.open_files() >= before, "it has closed a pair of which one direction is still open"
+            assert proxy.open_files() >= before, "it has closed a pair that is still open in one direction"
 
 
 def test_descriptors_run_out_and_come_back(start_proxy):
-    """With a limit of 64 and 200 clients, all of them are served in turn; waiting costs no CPU."""
+    """With a limit of 64 and 200 clients, all of them are served, a few at a time; waiting costs no CPU."""
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
         proxy.limit_open_files(64)
@@ -390,14 +390,14 @@ def test_descriptors_run_out_and_come_back(start_proxy):
             assert client.receive_exactly(5) == b"hello"
             client.close()
         proxy.check_unharmed()
-    connect_and_be_reset(proxy.port)  # the backend has gone: the proxy has a descriptor to find that out with
+    connect_and_be_reset(proxy.port)  # the backend has gone, and the proxy has a descriptor to find that out
 
 
 # --- fairness ----------------------------------------------------------------------------------------
 
 
 def test_ten_streams_get_their_share(start_proxy):
-    """Ten streams at full speed: after a second and a half, none has got less than a tenth of what the luckiest got."""
+    """Ten streams at full speed: after a second and a half, none has less than a tenth of what the luckiest has."""
     received = [0] * 10
     stop = 0
 
@@ -425,7 +425,7 @@ def test_ten_streams_get_their_share(start_proxy):
 
 
 class MixedClient(threading.Thread):
-    """Does random things to a proxy for some seconds; what goes wrong is kept in `complaints`."""
+    """Does random things to a proxy for a few seconds; what goes wrong is kept in `complaints`."""
 
     def __init__(self, port, seed, seconds):
         """Prepare; `port` is that of a proxy in front of an echo."""
@@ -446,12 +446,12 @@ class MixedClient(threading.Thread):
                 self.complaints.append(f"{do.__name__}: {error}")
 
     def connect(self):
-        """Return a client, a slow reader now and then."""
+        """Return a client; now and then, a slow reader."""
         small = self.random.random() < 0.3
         return Client(self.port, receive_buffer=SMALL_BUFFER if small else None, timeout=LONG_PATIENCE)
 
     def size(self):
-        """Return a random size in bytes, from 1 to a few million, all orders of magnitude alike."""
+        """Return a random size in bytes, from 1 to a few million, each order of magnitude equally likely."""
         return int(10 ** self.random.uniform(0, 6.5))
 
     def echo(self):
@@ -483,7 +483,7 @@ class MixedClient(threading.Thread):
             self.transfers += 1
 
     def abort(self):
-        """Send, and vanish somewhere on the way."""
+        """Send, and vanish somewhere along the way."""
         with self.connect() as client:
             size = self.size()
             sender = send_pattern_in_background(client, size)
