@@ -40,17 +40,14 @@ def count(words, port, requests, options):
     return int(re.search(r"I\s+refs:\s+([\d,]+)", complaint)[1].replace(",", ""))
 
 
-def measure(field, name, requests):
-    """Return the instructions that a contender needs for a request, by the kind of load."""
-    found = {}
-    for kind, options in KINDS.items():
-        totals = []
-        for times in (1, 2):
-            port = free_port()
-            words = field.words_for(name)(port, field.backend.port)
-            totals.append(count(words, port, times * requests, options))
-        found[kind] = (totals[1] - totals[0]) / requests
-    return found
+def measure(field, name, requests, options):
+    """Return the instructions that a contender needs for a request; `options` are ab's."""
+    totals = []
+    for times in (1, 2):
+        port = free_port()
+        words = field.words_for(name)(port, field.backend.port)
+        totals.append(count(words, port, times * requests, options))
+    return (totals[1] - totals[0]) / requests
 
 
 def main():
@@ -59,18 +56,20 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="contenders (part4 nginx)")
     parser.add_argument("--against", type=pathlib.Path, metavar="DIR", help="the rsp.py in DIR as well, as old")
     parser.add_argument("--requests", type=int, default=2000, help="of each kind (2000)")
+    parser.add_argument("--kind", choices=KINDS, help="one kind only")
     options = parser.parse_args()
+    kinds = [options.kind] if options.kind else list(KINDS)
     need_tools([*TOOLS, "valgrind"])
     extra = {"old": directory_command(options.against)} if options.against else {}
     names = [*extra, *(options.names or ["part4", "nginx"])]
     choose(",".join(names), [*extra, *default_names()[1:], *switched_off()], "contender")
-    print(f"instructions a request{'':20}{''.join(f'{kind:>26}' for kind in KINDS)}")
+    print(f"instructions a request{'':20}{''.join(f'{kind:>26}' for kind in kinds)}")
     with tempfile.TemporaryDirectory(prefix="rsp-bench-", dir="/dev/shm") as directory:
         make_site(pathlib.Path(directory))
         with Field(directory, [], extra, 20_000) as field:
             for name in names:
-                found = measure(field, name, options.requests)
-                print(f"  {name:<40}{''.join(f'{found[kind]:>26,.0f}' for kind in KINDS)}", flush=True)
+                found = [measure(field, name, options.requests, KINDS[kind]) for kind in kinds]
+                print(f"  {name:<40}{''.join(f'{figure:>26,.0f}' for figure in found)}", flush=True)
 
 
 if __name__ == "__main__":

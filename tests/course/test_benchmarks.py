@@ -160,13 +160,20 @@ def test_not_one_of_a_million_requests_fails(tmp_path):
 @NEEDS_TOOLS
 @pytest.mark.needs(*TOOLS, "valgrind")
 def test_instructions_are_counted():
-    """Part 4 needs some tens of thousands for a connection per request, and fewer on connections that stay."""
-    program = [sys.executable, str(BENCHMARKS / "instructions.py"), "part4", "--requests", "200"]
-    run = subprocess.run(program, capture_output=True, text=True, timeout=180)
+    """Part 4 needs some tens of thousands of its own for a request, whatever else the machine does."""
+    program = [
+        sys.executable,
+        str(BENCHMARKS / "instructions.py"),
+        "part4",
+        "--kind",
+        "keep-alive",
+        "--requests",
+        "200",
+    ]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr[-2000:]
-    counts = re.search(r"part4 +([\d,]+) +([\d,]+)$", run.stdout, re.MULTILINE).groups()
-    own, kept = (int(count.replace(",", "")) for count in counts)
-    assert 20_000 < kept < own < 500_000, run.stdout
+    counted = int(re.search(r"part4 +([\d,]+)$", run.stdout, re.MULTILINE)[1].replace(",", ""))
+    assert 5_000 < counted < 100_000, run.stdout
 
 
 @pytest.mark.parametrize(
