@@ -32,8 +32,8 @@ def test_needs_two():
 def test_is_expected_to_fail():
     assert False
 """
-LEFT_OUT = "Left out: 3 tests, for want of git (3), ab (1)."
-INSTALL = "What brings them all: sudo apt install apache2-utils git"
+LEFT_OUT = "Tests left out: 3. Not installed: git (3), ab (1)."
+INSTALL = "To install what is missing: sudo apt install apache2-utils git"
 
 
 def run_tests(text, directory, *words, path, no_skips=""):

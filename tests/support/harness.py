@@ -1,6 +1,6 @@
-"""Starts proxies as programs, and looks at them from outside: what they print, use and do.
+"""Starts proxies as programs, and observes them from outside: what they print, use and do.
 
-Which program, and how it takes its port and its backend, is a Command; a Proxy is one run of it.
+A Command says which program, and how it takes its port and its backend; a Proxy is one run of it.
 """
 
 import contextlib
@@ -95,9 +95,9 @@ def any_command(text):
 
 
 def run_briefly(words, **options):
-    """Run a program that is expected to end by itself at once; return a CompletedProcess with what it printed.
+    """Run a program that should exit at once; return a CompletedProcess with what it printed.
 
-    Raises AssertionError, and ends the program, when it goes on. Options as for subprocess.Popen.
+    Raises AssertionError, and ends the program, if it keeps running. Options as for subprocess.Popen.
     """
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -134,7 +134,7 @@ def check_one_line(run, *words):
 def tcp_queues():
     """Yield local port, remote port, state, unacknowledged and unread bytes of each TCP socket; see proc(5).
 
-    Sockets in TIME_WAIT (06), of which a benchmark leaves thousands behind, belong to nobody any more and are left out.
+    Sockets in TIME_WAIT (06), which a benchmark leaves behind by the thousand, no longer belong to anybody: left out.
     """
     for line in lines_of_tables():
         if " 06 " not in line:
@@ -163,12 +163,12 @@ def tcp_sockets():
 
 
 def is_listening(port):
-    """Tell whether somebody listens on a port, without knocking."""
+    """Tell whether something listens on a port, without connecting to it."""
     return any(f":{port:04X} " in line for line in lines_of_tables(listening=True))
 
 
 def is_connecting_to(port):
-    """Tell whether somebody's connect to a port is still unanswered (SYN_SENT)."""
+    """Tell whether a connect to a port is still unanswered (SYN_SENT)."""
     return any(remote == port and state == "02" for _, remote, state, _ in tcp_sockets())
 
 
@@ -241,7 +241,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def stopped(self):
-        """Stop the program (SIGSTOP) in a with-block: what happens meanwhile is news all at once, in its order."""
+        """Stop the program (SIGSTOP) for a with-block: what happens meanwhile reaches it all at once, in order."""
         os.killpg(self.pid, signal.SIGSTOP)
         try:
             wait_until(lambda: self.known().status() == psutil.STATUS_STOPPED, "the proxy has stopped")
@@ -267,7 +267,7 @@ class Proxy:
         return Client(self.port, **options)
 
     def get(self, path="/", **options):
-        """Return the response to a request of its own connection; options as for requests.request."""
+        """Return the response to a request on a connection of its own; options as for requests.request."""
         return request(f"http://{HOST}:{self.port}{path}", **options)
 
     def check_alive(self):
@@ -298,7 +298,7 @@ class Proxy:
         return self.known().num_fds()
 
     def limit_open_files(self, count):
-        """Let it have so many file descriptors, and no more; see prlimit(2)."""
+        """Let it have this many file descriptors and no more; see prlimit(2)."""
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, count))
 
 

@@ -1,7 +1,7 @@
 """Leaves out the tests whose programs are not installed, and says so in the last lines on the screen.
 
 A test says what it needs with `@pytest.mark.needs("curl")`. With RSP_NO_SKIPS=1 in the environment, as in continuous
-integration, where everything is installed, nothing may be left out: whatever is skipped, for whichever reason, fails.
+integration, where everything is installed, nothing may be left out: anything skipped, for whatever reason, fails.
 That is about the course's own parts: a run on somebody's --proxy may skip what depends on a test that has failed.
 """
 
@@ -74,6 +74,6 @@ class LeftOut:
         if self.tests and not hasattr(session.config, "workerinput"):
             write = session.config.pluginmanager.get_plugin("terminalreporter").write_line
             counts = ", ".join(f"{name} ({count})" for name, count in self.programs.most_common())
-            write(f"Left out: {self.tests} test{'s' * (self.tests != 1)}, for want of {counts}.")
-            write(f"What brings them all: {install_command(self.programs)}")
+            write(f"Tests left out: {self.tests}. Not installed: {counts}.")
+            write(f"To install what is missing: {install_command(self.programs)}")
         return result

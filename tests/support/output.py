@@ -1,18 +1,18 @@
-"""What a program has printed, cut down to what is read: its traceback first, and never more than some ten lines."""
+"""What a program has printed, cut down to what gets read: its traceback first, and never more than some ten lines."""
 
 TRACEBACK = "Traceback (most recent call last):"
 MOST_LINES = 10
 
 
 def at_most(text, most=MOST_LINES):
-    """Return the lines that matter, at most so many: the first traceback, or else the last lines."""
+    """Return the lines that matter, at most `most`: the first traceback, or else the last lines."""
     lines = [line.rstrip() for line in text.strip().splitlines()]
     starts = [number for number, line in enumerate(lines) if line.strip().startswith(TRACEBACK)]
     if starts:
         lines = lines[starts[0] :]
         end = next((number for number, line in enumerate(lines[1:], 1) if line and line[0] != " "), len(lines) - 1)
         lines = lines[: end + 1] + lines[end + 1 :][: max(0, most - end - 1)]
-        if len(lines) > most:  # what called what is less interesting than where it ended
+        if len(lines) > most:  # who called whom matters less than where it ended
             lines = [lines[0], "  …", *lines[2 - most :]]
     elif len(lines) > most:
         lines = ["…", *lines[1 - most :]]

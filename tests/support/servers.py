@@ -11,8 +11,8 @@ from support.programs import find, stream_module
 NGINX = """
 daemon off; master_process off; pid {name}.pid; error_log {name}.log crit;
 """
-# Part of every http block: only root may write where nginx keeps these by itself. They, the pid file and the log are
-# relative to the directory that -p names.
+# Part of every http block: only root may write to nginx's defaults. These paths, the pid file and the log are relative
+# to the directory that -p names.
 NGINX_PATHS = """
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
@@ -23,7 +23,7 @@ class Server:
     """A running program that listens on a port; to be used in a with-block."""
 
     def __init__(self, name, port, words):
-        """Start it, and wait until it listens; raise AssertionError, and end it, when that does not happen."""
+        """Start it, and wait until it listens; if it doesn't, end it and raise AssertionError."""
         self.name = name
         self.port = port
         self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The two ends that a proxy stands between: clients and backends, most of them badly behaved.
+"""The two ends a proxy sits between: clients and backends, most of them badly behaved.
 
     from support.peers import EchoBackend, wait_until
 
@@ -9,7 +9,7 @@
 
 the proxy      proxy = start_proxy(backend): .port .connect() .get("/") .stopped() .memory() .cpu_seconds()
                .open_files() .limit_open_files(count) .errors() .check_unharmed(); all of it: support/harness.py
-a client       proxy.connect(), or Client(port), with receive_buffer=SMALL_BUFFER a slow one, which sends and receives:
+a client       proxy.connect(), or Client(port), or a slow one with receive_buffer=SMALL_BUFFER; it sends and receives:
                  .send(data) .receive() .receive_exactly(count) .receive_all() .receive_pattern(count, start)
                  .expect_end() .expect_reset() .half_close() .reset() .close() .sent .received
                send_byte_by_byte(client, data)   send_pattern_in_background(client, count)
@@ -18,23 +18,23 @@ a backend      each has .port .connections .received .sent .ends .resets, and is
   HttpBackend          a web server: / /slow?seconds= /bytes?count= /chunked?count= /status?code= /health /die;
                        POST / and /sum; .healthy: what /health says
   EchoBackend          sends back what it gets
-  StreamingBackend     sends so many bytes of the pattern, then closes (or resets)
-  CollectingBackend    reads the pattern, checks it, says how many bytes they were; may be stalled until .go.set()
+  StreamingBackend     sends `count` bytes of the pattern, then closes (or resets)
+  CollectingBackend    reads the pattern, checks it, says how many bytes it got; may be stalled until .go.set()
   DuplexBackend        sends and reads the pattern at the same time
-  TurnBackend          answers every request of so many bytes with as many
-  PushingBackend       sends messages of its own accord while it reads
+  TurnBackend          answers every request of `size` bytes with as many
+  PushingBackend       sends messages unasked while it reads
   Puppet               does nothing; the test itself uses .connection, a socket
   SilentBackend        reads, and never says a word
   StalledBackend       neither reads nor writes until .go.set()
   JammedBackend        sends all it can, reads nothing, resets on .go.set()
-  FullBackend          an echo which, after .fill(), leaves everybody knocking at the door
+  FullBackend          an echo that, after .fill(), answers no further connect
   Backend              for one of your own: write serve(self, connection)
-the bytes      pattern(start, count)   pattern_chunks(count)   check_pattern(received, start): a wrong byte is named
+the bytes      pattern(start, count)   pattern_chunks(count)   check_pattern(received, start): names a wrong byte
 waiting        wait_until(condition, what)   wait_until_still(number)   wait_until_acknowledged(socket)
 sockets        free_port()   set_reset_on_close(socket)   reset_after_delivery(socket)
 
-Every call has a time limit. What goes wrong is raised as AssertionError, with what was sent, what came back, and a
-hint: tests, notebooks and exercises show it as it is. Everything happens on 127.0.0.1.
+Every call has a time limit. What goes wrong is an AssertionError that says what was sent and what came back, with a
+hint: tests, notebooks and exercises show it unchanged. Everything happens on 127.0.0.1.
 """
 
 from support.peers.backends import (

@@ -45,13 +45,13 @@ class Backend:
             except OSError:
                 if self.closing:
                     return
-                raise  # no descriptor is left, say: a test that waits in vain needs to be told why
+                raise  # out of descriptors, say: a test that waits in vain should be told why
             connection.settimeout(LONG_PATIENCE)
             self.connections.append(connection)
             threading.Thread(target=self.serve_and_close, args=(connection,), daemon=True).start()
 
     def serve_and_close(self, connection):
-        """Serve one connection; a client that vanishes is no accident here."""
+        """Serve one connection; a client that vanishes is nothing unusual here."""
         try:
             self.serve(connection)
         except ConnectionError:
@@ -99,9 +99,9 @@ class EchoBackend(Backend):
 
 
 class StreamingBackend(Backend):
-    """Takes one read of request, then sends so many bytes of the pattern as fast as it can, and closes.
+    """Reads once, whatever the request, then sends `count` bytes of the pattern as fast as it can, and closes.
 
-    With `reset` it closes by a reset, in the middle as it were; with `end` as well, by an end of file and then a reset.
+    With `reset` it closes by a reset, as if interrupted; with `end` as well, by an end of file and then a reset.
     """
 
     def __init__(self, count, reset=False, end=False, **options):
@@ -132,7 +132,7 @@ class StreamingBackend(Backend):
 class CollectingBackend(Backend):
     """Reads the pattern, checks it, and answers with the number of bytes at the end of file or after `count`.
 
-    It begins to read when `go` is set, which it is from the start unless `stalled`. What was wrong stands
+    It begins to read when `go` is set, which it is from the start unless `stalled`. What was wrong is kept
     in `complaint`.
     """
 
@@ -180,9 +180,9 @@ class SilentBackend(Backend):
 
 
 class Puppet(Backend):
-    """Does nothing by itself: the test sends and receives on its first connection.
+    """Does nothing on its own: the test sends and receives on its first connection.
 
-    So it stays open after the client's end of file too, until the backend is closed.
+    So the connection stays open even after the client's end of file, until the backend is closed.
     """
 
     def __init__(self):
@@ -202,7 +202,9 @@ class Puppet(Backend):
         try:
             data = self.connection.recv(CHUNK)
         except TimeoutError:
-            raise AssertionError("no end of file. Hint: it has no event of its own; read on after the bytes") from None
+            raise AssertionError(
+                "no end of file. Hint: it may have no event of its own; read on after the bytes"
+            ) from None
         assert not data, f"expected the end of file, and got {data[:40]!r}"
 
     def serve(self, connection):
@@ -239,7 +241,7 @@ class JammedBackend(Backend):
         super().__init__(receive_buffer=SMALL_BUFFER, **options)
 
     def serve(self, connection):
-        """Send until nothing is taken any more, then wait for the word to reset."""
+        """Send until no more is taken, then wait for `go` and reset."""
         connection.settimeout(0.5)
         try:
             for data in pattern_chunks(10**12):
@@ -271,10 +273,10 @@ class TurnBackend(Backend):
 
 
 class PushingBackend(Backend):
-    """WebSocket-like: sends `count` messages by itself while it reads those of the client."""
+    """WebSocket-like: sends `count` messages unasked while it reads those of the client."""
 
     def __init__(self, count, message, **options):
-        """Prepare to send a message so many times."""
+        """Prepare to send a message `count` times."""
         self.count = count
         self.message = message
         super().__init__(**options)
@@ -287,14 +289,14 @@ class PushingBackend(Backend):
                 self.send(connection, self.message)
                 time.sleep(0.001)
 
-        self.receive(connection)  # some word first, so that even a one-shot proxy has connected us
+        self.receive(connection)  # something first, so that even a one-shot proxy has connected us
         threading.Thread(target=push, daemon=True).start()
         while self.receive(connection):
             pass
 
 
 class DuplexBackend(Backend):
-    """Sends the pattern and reads it at the same time, so many bytes each way; notes what was wrong."""
+    """Sends the pattern and reads it at the same time, `count` bytes each way; notes what was wrong."""
 
     def __init__(self, count, **options):
         """Prepare for `count` bytes each way."""
@@ -326,9 +328,9 @@ class DuplexBackend(Backend):
 
 
 class FullBackend(EchoBackend):
-    """An echo that accepts one connection, and after fill() leaves everybody else knocking at the door.
+    """An echo that accepts one connection; after fill(), nobody else's connect is answered.
 
-    The kernel drops the SYN of a connection for which there is no room in the accept queue; who connects,
+    The kernel drops the SYN of a connection for which there is no room in the accept queue; the client
     hears nothing.
     """
 
@@ -350,7 +352,7 @@ class FullBackend(EchoBackend):
         self.serve_and_close(connection)
 
     def fill(self):
-        """Fill the accept queue, until a connect gets no answer."""
+        """Fill the accept queue until a connect gets no answer."""
         while len(self.fillers) < 8:
             filler = socket.socket()
             filler.settimeout(0.2)
@@ -358,7 +360,7 @@ class FullBackend(EchoBackend):
             try:
                 filler.connect((HOST, self.port))
             except TimeoutError:
-                filler.close()  # or it would go on knocking itself
+                filler.close()  # or it would keep trying
                 return
         raise AssertionError("the accept queue took 8 connections, and is still not full")
 

@@ -22,7 +22,7 @@ class Client:
         self.sent = 0  # bytes
         self.received = 0  # bytes
         self.socket.settimeout(timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what stalls is not to be our fault
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # if something stalls, it isn't our fault
         if receive_buffer:  # before connect, since it decides the window that TCP offers
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if segment:
@@ -52,13 +52,13 @@ class Client:
         try:
             self.socket.sendall(data)
         except TimeoutError:
-            self.complain(f"{len(data):,} bytes were not taken in {self.socket.gettimeout()} s", "who reads them?")
+            self.complain(f"{len(data):,} bytes were not taken within {self.socket.gettimeout()} s", "who reads them?")
         except OSError as error:
             self.complain(f"sending failed: {error}", "the connection was closed while the client was still sending")
         self.sent += len(data)
 
     def receive(self, most=CHUNK):
-        """Return some bytes, at most so many; none mean end of file."""
+        """Return some bytes, at most `most`; none mean end of file."""
         try:
             data = self.socket.recv(most)
         except TimeoutError:
@@ -72,7 +72,7 @@ class Client:
         return data
 
     def receive_exactly(self, count):
-        """Return so many bytes."""
+        """Return exactly `count` bytes."""
         data = bytearray()
         while len(data) < count:
             piece = self.receive(count - len(data))
@@ -89,14 +89,14 @@ class Client:
         return bytes(data)
 
     def receive_pattern(self, count, start=0):
-        """Receive so many bytes of the test pattern, from byte `start` of it on, and check each."""
+        """Receive `count` bytes of the test pattern, from byte `start` on, and check each."""
         position = start
         while position < start + count:
             data = self.receive(min(CHUNK, start + count - position))
             if not data:
                 self.complain(
                     f"end of file after {position - start:,} of {count:,} bytes",
-                    "bytes that wait for a slow reader must not get lost when the other side closes",
+                    "bytes waiting for a slow reader must not get lost when the other side closes",
                 )
             check_pattern(data, position)
             position += len(data)
@@ -113,14 +113,14 @@ class Client:
         except ConnectionResetError:
             return
         except TimeoutError:
-            self.complain("waited for a reset, and nothing came", "pass on that the other side is gone")
+            self.complain("waited for a reset, and nothing came", "pass on that the other side has gone")
         self.complain(
             f"expected a reset, and got {'an end of file' if not data else repr(data[:40])}",
             "a clean end looks like a complete answer; SO_LINGER with 0 seconds makes close send a reset",
         )
 
     def half_close(self):
-        """Say that there is nothing more to send, and keep listening."""
+        """Say that there is nothing more to send, and keep reading."""
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -137,7 +137,7 @@ class Client:
 
 
 def connect_and_be_reset(port):
-    """Connect, and be reset, during the connect or soon after it; raise AssertionError when something else happens."""
+    """Connect, and be reset during the connect or soon after; raise AssertionError when something else happens."""
     with socket.socket() as sock:
         sock.settimeout(PATIENCE)
         try:
@@ -151,7 +151,7 @@ def connect_and_be_reset(port):
 
 
 def connect_and_be_turned_away(port):
-    """Connect, ask, and see the connection end, in whichever way; raise AssertionError when it doesn't."""
+    """Connect, ask, and see the connection end in one way or another; raise AssertionError if it doesn't."""
     with socket.socket() as sock:
         sock.settimeout(PATIENCE)
         try:
@@ -164,7 +164,7 @@ def connect_and_be_turned_away(port):
             return
         except TimeoutError:
             raise AssertionError(f"{PATIENCE} s, and neither answer nor end. Hint: close the client") from None
-    assert not data, f"there is nobody who could have sent {data!r}"
+    assert not data, f"nobody is there who could have sent {data!r}"
 
 
 def send_byte_by_byte(client, data, pause=0.002):
@@ -175,10 +175,10 @@ def send_byte_by_byte(client, data, pause=0.002):
 
 
 def send_pattern_in_background(client, count):
-    """Send so many bytes of the test pattern from a thread; return the thread. Its errors end it silently.
+    """Send `count` bytes of the test pattern from a thread; return the thread. Its errors end it silently.
 
-    The client may be closed or reset meanwhile. A thread that waits inside a call keeps the kernel from closing the
-    socket, and from sending the reset: so no wait is longer than 20 ms.
+    The client may be closed or reset meanwhile. While a thread waits inside a call, the kernel neither closes the
+    socket nor sends the reset: so no wait is longer than 20 ms.
     """
 
     def run():

@@ -33,7 +33,7 @@ def check_pattern(received, start):
     first = next(i for i, (got, want) in enumerate(zip(received, expected, strict=True)) if got != want)
     found = _TWO_BLOCKS.find(received[first : first + 16])
     gap = (found - start - first) % PERIOD if found >= 0 else 0
-    missing = f"the next bytes are those from {gap:,} further on" if gap else "what follows is not of the pattern"
+    missing = f"the next bytes are those from {gap:,} further on" if gap else "what follows is not part of the pattern"
     raise AssertionError(
         f"byte {start + first:,} is not the one that was sent: {missing}. "
         "Hint: what does send return when the socket can't take everything, and who looks at it?"

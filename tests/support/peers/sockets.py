@@ -1,4 +1,4 @@
-"""What clients and backends do alike with their sockets: where they are, how they end by a reset."""
+"""What clients and backends have in common: the address, free ports, ending a connection with a reset."""
 
 import array
 import contextlib
@@ -12,14 +12,14 @@ import termios
 from support.peers.waiting import LONG_PATIENCE, wait_until
 
 HOST = "127.0.0.1"
-FIRST_PORT = 10_000  # that a test may use
+FIRST_PORT = 10_000  # the lowest that a test may use
 SMALL_BUFFER = 16384  # bytes; a receive buffer so small that its owner counts as slow
 
 
 def free_port():
-    """Return a TCP port that nobody uses at the moment.
+    """Return a TCP port that nobody is using at the moment.
 
-    It is from below the range in which the kernel finds a client's port: or some client could have it a moment later.
+    It is below the range from which the kernel picks a client's port, or some client might get it a moment later.
     """
     end = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
@@ -41,7 +41,7 @@ def wait_until_acknowledged(sock):
 
 
 def set_reset_on_close(sock):
-    """Have close(2) send a reset (RST) in place of an end of file (FIN)."""
+    """Have close(2) send a reset (RST) instead of an end of file (FIN)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 

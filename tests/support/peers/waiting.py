@@ -2,7 +2,7 @@
 
 import time
 
-PATIENCE = 3  # seconds that a small answer may take; it takes milliseconds unless somebody has to wait in line
+PATIENCE = 3  # seconds that a small answer may take; it takes milliseconds unless somebody has to wait their turn
 LONG_PATIENCE = 30  # seconds between two pieces of a big transfer
 
 

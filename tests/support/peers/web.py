@@ -1,4 +1,4 @@
-"""A backend that speaks HTTP, with a page for every need of a test."""
+"""A backend that speaks HTTP, with a page for whatever a test needs."""
 
 import hashlib
 import http.server
@@ -57,7 +57,7 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
         self.answer(b"well\n" if self.server.healthy else b"not well\n", status=200 if self.server.healthy else 503)
 
     def get_bytes(self, query):
-        """Send so many bytes of the pattern."""
+        """Send `count` bytes of the pattern."""
         count = int(query["count"])
         self.send_response(200)
         self.send_header("Content-Length", str(count))
@@ -66,7 +66,7 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def get_chunked(self, query):
-        """Send so many bytes of the pattern as a chunked response (RFC 9112, section 7.1)."""
+        """Send `count` bytes of the pattern as a chunked response (RFC 9112, section 7.1)."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -92,25 +92,25 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
 
 
 class HttpServer(http.server.ThreadingHTTPServer):
-    """The library's server, with a longer line at the door and no word about clients that vanish."""
+    """The library's server, with a longer backlog, and silent about clients that vanish."""
 
     request_queue_size = 1024
     daemon_threads = True
     healthy = True  # what /health says
 
     def handle_error(self, request, client_address):
-        """A client that vanishes is no accident here."""
+        """Say nothing: a client that vanishes is nothing unusual here."""
 
     def shutdown_request(self, request):
-        """Close a connection; no FIN before a reset that was asked for."""
+        """Close a connection, without a FIN before a reset that was asked for."""
         self.close_request(request)
 
 
 class HttpBackend:
-    """A web server with a page for every need of a test; see HttpHandler."""
+    """A web server with a page for whatever a test needs; see HttpHandler."""
 
     def __init__(self, port=0):
-        """Serve at once, on a port of its own or on a given one."""
+        """Serve at once, on a free port or on a given one."""
         self.server = HttpServer((HOST, port or free_port()), HttpHandler)
         self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
