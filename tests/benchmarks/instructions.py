@@ -22,7 +22,7 @@ from support.programs import find
 from workloads import AT_ONCE, make_site
 
 KINDS = {"a connection per request": [], "keep-alive": ["-k"]}  # options of ab
-START_PATIENCE = 60  # seconds; valgrind makes everything fifty times as slow
+PATIENCE = 120  # seconds until it listens, or answers: valgrind makes everything fifty times as slow
 
 
 def count(words, port, requests, options):
@@ -30,9 +30,9 @@ def count(words, port, requests, options):
     valgrind = [find("valgrind"), "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", *words]
     with subprocess.Popen(valgrind, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_until(lambda: is_listening(port) or process.poll() is not None, "it listens", START_PATIENCE)
+            wait_until(lambda: is_listening(port) or process.poll() is not None, "it listens", PATIENCE)
             url = f"http://127.0.0.1:{port}/small"
-            ab = ["ab", "-q", "-n", str(requests), "-c", str(AT_ONCE), *options, url]
+            ab = ["ab", "-q", "-s", str(PATIENCE), "-n", str(requests), "-c", str(AT_ONCE), *options, url]
             subprocess.run(ab, capture_output=True, check=True)
         finally:
             process.send_signal(signal.SIGTERM)
