@@ -318,12 +318,12 @@ def draw_panel(axis, workload, rows, names, base):
 def main():
     """Measure, print, save."""
     options = parse_arguments()
-    need_tools()
     extra = parse_extra(options.proxy)
     comparison = choose_comparison(options, extra)
     names = choose(options.only, list(dict.fromkeys([*comparison.names, *extra])), "contender")
     wanted = choose(options.workloads, [workload.name for workload in comparison.workloads], "workload")
     workloads = [workload for workload in comparison.workloads if workload.name in wanted]
+    need_tools()
     scale = 0.1 if options.quick else 1
     rounds = options.rounds or (1 if options.quick else comparison.rounds)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
