@@ -12,14 +12,15 @@ import time
 
 import pytest
 
-from behaviours import BY_NAME
-from report_card import ReportCard
-from support.harness import Proxy, any_command, part_command
+from behaviours import BEHAVIOURS, BY_NAME, NEEDS_CONFIG, milestone
+from report_card import ReportCard, note_failure
+from support.harness import Command, Proxy, any_command, part_command
 from support.left_out import LeftOut
 from support.parts import PARTS
 
 YOURS = "yours"  # in place of a part's number: the program that --proxy names
 DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
+WORKERS = 4  # tests at a time of somebody's own proxy; most of it is waiting
 BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another one runs
 
 
@@ -29,8 +30,23 @@ def pytest_addoption(parser):
         "--proxy",
         metavar="COMMAND",
         help="run every behaviour on this program, with no expectations, and print a report card: a program, or a "
-        "whole command with {port}, {backend_host}, {backend_port} or {config} in it",
+        "whole command with {port}, {backend_host}, {backend_port} or {config} in it; four tests at "
+        "a time, unless -n says otherwise",
     )
+    parser.addoption("--milestones", action="store_true", help="with --proxy: one row after another, to the first no")
+    parser.addoption("--milestone", metavar="NUMBER", type=int, help="with --proxy: this one row, and all about it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """With --proxy run several tests at a time, unless -n has said how many, or it is about some few of them."""
+    if hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ:
+        return  # a worker gets here too, and neither it nor what it starts may start workers of its own
+    option = config.option
+    few = option.keyword or option.milestones or option.milestone
+    if option.proxy and not few and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses = min(WORKERS, 2 * (os.cpu_count() or 1))
+        option.dist = "worksteal"
 
 
 def pytest_configure(config):
@@ -41,26 +57,42 @@ def pytest_configure(config):
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     config.pluginmanager.register(LeftOut())
-    config.proxy_command = None
-    text = config.getoption("--proxy")
-    if text is not None:
-        try:
-            config.proxy_command = any_command(text)
-        except (OSError, ValueError) as error:
-            raise pytest.UsageError(f"--proxy: can't run {text!r}: {getattr(error, 'strerror', error)}") from None
     if hasattr(config, "workerinput"):
         config.base_directory = config.workerinput["base_directory"]
-    else:
-        directory = tempfile.TemporaryDirectory(prefix="rsp-")
-        config.base_directory = directory.name  # part (or YOURS) -> a file: "passed" or "failed"
-        config.add_cleanup(directory.cleanup)
+        config.proxy_command = config.workerinput["words"] and Command(config.workerinput["words"], forgiving=True)
+        return
+    directory = tempfile.TemporaryDirectory(prefix="rsp-")
+    config.base_directory = directory.name  # part (or YOURS) -> a file: "passed" or "failed"
+    config.add_cleanup(directory.cleanup)
+    config.proxy_command = proxy_command(config)
+    if config.proxy_command:
         config.pluginmanager.register(ReportCard(config))
+
+
+def proxy_command(config):
+    """Return the Command for what --proxy names, or None; what can't be meant is a UsageError."""
+    text = config.getoption("--proxy")
+    number = config.getoption("--milestone")
+    if text is None:
+        if number or config.getoption("--milestones"):
+            raise pytest.UsageError("--milestones and --milestone are about a proxy. Name it: --proxy my_rsp.py")
+        return None
+    if number and not 1 <= number <= len(BEHAVIOURS):
+        raise pytest.UsageError(f"there is no milestone {number}: they go from 1 to {len(BEHAVIOURS)}")
+    try:
+        return any_command(text)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        if isinstance(error, PermissionError):
+            reason = f'{reason}. Name what runs it, too: --proxy "node my_rsp.js"'
+        raise pytest.UsageError(f"--proxy: can't run {text!r}: {reason}") from None
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """Tell a worker of pytest-xdist where the outcomes of base tests are kept."""
+    """Tell a worker of pytest-xdist what the proxy's command is, and where the outcomes of base tests are kept."""
     node.workerinput["base_directory"] = node.config.base_directory
+    node.workerinput["words"] = node.config.proxy_command and node.config.proxy_command.words
 
 
 def row_of(definition):
@@ -87,13 +119,29 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("part", parameters)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """With --proxy leave alone what is about the course itself."""
+    if config.proxy_command and collection_path.name == "course":
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(config, items):
     """Put base tests first, so that one cause gives one failure; with --proxy leave out what is about the parts."""
     items.sort(key=lambda item: item.get_closest_marker("base") is None)
     if config.proxy_command:
-        about_parts = [item for item in items if row_of(item) is None]
-        config.hook.pytest_deselected(items=about_parts)
-        items[:] = [item for item in items if row_of(item) is not None]
+        asked = [item for item in items if is_asked(config, row_of(item))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in asked])
+        items[:] = asked
+        if config.getoption("milestones"):
+            items.sort(key=lambda item: milestone(row_of(item)))
+
+
+def is_asked(config, row):
+    """Tell whether a proxy that --proxy names is asked a row: Lua only where it takes a config."""
+    if row is None or row.name in NEEDS_CONFIG and not config.proxy_command.takes_config:
+        return False
+    return config.getoption("milestone") in (None, milestone(row))
 
 
 def pytest_collection_finish(session):
@@ -120,11 +168,24 @@ def pytest_runtest_setup(item):
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Stop after the first milestone that is not reached."""
+    result = yield
+    session = item.session
+    if session.config.getoption("milestones") and nextitem and row_of(nextitem) is not row_of(item):
+        if session.testsfailed:
+            session.shouldstop = f"milestone {milestone(row_of(item))} is not reached yet"
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Write the test's row into its report, for the report card, and keep the outcome of a base test."""
     report = yield
     if row := row_of(item):
         report.user_properties.append(("behaviour", row.name))
+        if report.failed and item.config.proxy_command:
+            note_failure(item, report, call.excinfo.value)
     if item.get_closest_marker("base") and (report.when == "call" or report.outcome != "passed"):
         outcome = base_outcome(item.config, item.callspec.params["part"])
         new = outcome.with_suffix(".new")
@@ -140,9 +201,15 @@ def command(part, request):
 
 
 @pytest.fixture
-def start_proxy(command):
+def strict(request):
+    """Whether each word is demanded of the proxy under test, as of the parts, or only what the page promises."""
+    return request.config.proxy_command is None
+
+
+@pytest.fixture
+def start_proxy(command, request):
     """A function that starts the proxy under test in front of a backend; all are ended after the test."""
-    running = []
+    running = request.node.proxies = []
 
     def start(backend, **options):
         running.append(Proxy(command, backend if isinstance(backend, int) else backend.port, **options))

@@ -10,10 +10,7 @@ import builtins
 import difflib
 import filecmp
 import importlib
-import os
 import re
-import shlex
-import signal
 import subprocess
 import sys
 
@@ -23,6 +20,7 @@ from behaviours import BEHAVIOURS, markdown_table
 from support.parts import PARTS, ROOT
 from support.peers import free_port
 from support.programs import PACKAGES, STREAM_MODULE
+from support.shell import renumber, run
 
 README = ROOT / "README.md"
 PART_READMES = [ROOT / directory / "README.md" for directory in PARTS.values()]
@@ -376,43 +374,6 @@ def appears_in(shown, real):
     if shown[0] == "…":
         return any(appears_in(shown[1:], real[start:]) for start in range(len(real) + 1))
     return bool(real) and same(shown[0], real[0]) and appears_in(shown[1:], real[1:])
-
-
-def renumber(text, numbers):
-    """Return a text with some of the numbers in it replaced by others."""
-    return re.sub(r"\d+", lambda match: numbers.get(match[0], match[0]), text)
-
-
-def run(commands, directory, **variables):
-    """Run commands in bash, from the top directory, with this Python as python3; return the lines that they print.
-
-    Whatever they have started and left running is killed.
-    """
-    wrapper = directory / "python3"
-    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-    wrapper.chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{directory}:{os.environ['PATH']}",
-        "TMPDIR": str(directory),
-        "LC_ALL": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **variables,
-    }
-    process = subprocess.Popen(
-        ["bash", "-c", commands], cwd=ROOT, env=environment, text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"These commands don't end within {PATIENCE} s:\n{commands}")
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.communicate()
-    return output.splitlines()
 
 
 def scripts():

@@ -1,8 +1,7 @@
-"""How the parts start, well or badly, what they log, and how `make run` and the report card look."""
+"""How the parts start, well or badly, what they log, and how `make run` looks."""
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import time
 
 import pytest
 
-from behaviours import BEHAVIOURS, verdict
 from support.harness import (
     START_PATIENCE,
     Command,
@@ -356,68 +354,3 @@ def test_the_demo_without_lupa_says_what_to_install(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     line = ended_badly([sys.executable, "tests/demo.py", "config.lua"], cwd=ROOT, env=environment)
     assert "pip install lupa" in line
-
-
-# --- the report card ---------------------------------------------------------------------------------
-
-
-@ALL_PARTS
-def test_each_part_is_told_which_part_it_is(part):
-    """The verdict on what the table says of a part names this part, and what the next one adds."""
-    tried = {row.name for row in BEHAVIOURS}
-    reached = {row.name for row in BEHAVIOURS if row.parts[part] == "yes"}
-    told = verdict(reached, tried)
-    if part == 2:  # part 3 adds only the Lua file, which part 2 lacks
-        assert told == "Your proxy has reached part 2. Next: a slow client loses bytes."
-    assert told.startswith(f"Your proxy has reached part {part}. ")
-    assert ("Nothing is missing." in told) == (part == max(PARTS))
-
-
-def test_a_proxy_that_lacks_something_is_told_the_nearest_part():
-    """One accident that part 2 survives, and this one does not."""
-    tried = {row.name for row in BEHAVIOURS}
-    reached = {row.name for row in BEHAVIOURS if row.parts[2] == "yes"} - {"survives"}
-    told = verdict(reached, tried)
-    assert told.startswith("Your proxy is nearest to part 2. To reach it, next: a client or a backend that vanishes")
-
-
-def run_suite(*words):
-    """Run the behaviours from the top directory with these words; return what became of it."""
-    command = [sys.executable, "-m", "pytest", "-p", "pytest_timeout", "tests/suite/test_behaviours.py", "-q", *words]
-    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # loading what is not used takes a second
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-
-
-def test_the_report_card_says_what_works_and_what_does_not():
-    """Run on part 1 with two behaviours, the suite fails one of them, and says so."""
-    run = run_suite("-k", "idle or error_response", "--proxy", f"{PARTS[1]}/rsp.py")
-    assert run.returncode == 1
-    assert "\nyes  serves a request;" in run.stdout
-    assert "\nno   an idle client holds up nobody  (0 of 1)\n" in run.stdout
-    assert "\nNext: a client that says nothing holds up all the others.\n" in run.stdout
-
-
-@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["no workers", "two workers"])
-def test_a_proxy_that_serves_nothing_fails_once(workers):
-    """One cause, one failure: what depends on a first request is skipped, by all workers; there is a report card."""
-    listen_only = "import socket,sys,time; s=socket.create_server(('',int(sys.argv[1]))); time.sleep(60)"
-    proxy = f'{sys.executable} -c "{listen_only}" {{port}}'
-    run = run_suite("-k", "answer", *workers, "--proxy", proxy)
-    assert re.search(r"^1 failed, [1-9]\d* skipped(, \d+ deselected)? in", run.stdout, re.MULTILINE), run.stdout
-    assert "\nNext: pass one request to the backend and its answer back, again and again.\n" in run.stdout
-
-
-@pytest.mark.parametrize(
-    "command, complaint",
-    [
-        ("rsp '{port}", "No closing quotation"),
-        ("rsp {prot}", "there is no {prot}; what can be filled in: {port}, {backend_host}, {backend_port}, {config}"),
-        ("nosuch/rsp", "No such file or directory"),
-        ("", "it names no program"),
-    ],
-    ids=["a quote too many", "an unknown word in braces", "no such program", "nothing"],
-)
-def test_a_proxy_that_cannot_be_meant_is_one_clear_line(command, complaint):
-    """What --proxy was given is shown, and what is wrong with it; nothing is run."""
-    run = run_suite("--proxy", command)
-    assert (run.returncode, run.stderr.strip()) == (4, f"ERROR: --proxy: can't run {command!r}: {complaint}")

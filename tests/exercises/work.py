@@ -16,7 +16,7 @@ import psutil
 from pytest_runs import SUITE, outcomes, sentence
 from records import number_in, same_answer
 from support.harness import ARGUMENTS, START_PATIENCE, Command, Proxy, is_listening, part_command, run_briefly
-from support.output import TRACEBACK, at_most
+from support.output import TRACEBACK, at_most, without_output
 from support.peers import wait_until
 
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
@@ -196,7 +196,7 @@ class Work:
         """Note what a program printed that has ended or raised something, or else that one is busy for nothing."""
         came_back = self.notes.get("came back", "")
         for program in self.running:
-            printed = printed_by(program)
+            printed = program.printed()
             if TRACEBACK in printed or not program.is_alive():
                 self.notes["printed"] = at_most(printed) or "nothing"
             elif "endless loop" not in complaint and is_busy(program):
@@ -209,19 +209,19 @@ class Attack:
     def __init__(self, path, *arguments):
         """Start it."""
         assert path.exists(), f"there is no {path.name}. Hint: it takes the proxy's port as its first argument"
-        self.printed = tempfile.TemporaryFile("w+")
+        self.output = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [sys.executable, str(path), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
-            stdout=self.printed,
+            stdout=self.output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that stop() ends whatever it has started
         )
 
-    def output(self):
+    def printed(self):
         """Return what it has printed so far, its complaints too."""
-        self.printed.seek(0)
-        return self.printed.read()
+        self.output.seek(0)
+        return self.output.read()
 
     def is_alive(self):
         """Tell whether it is still running."""
@@ -243,24 +243,18 @@ class Attack:
             )
         status = self.process.returncode
         assert status == 0, f"attack.py failed, with exit status {status}. Hint: run it yourself"
-        return self.output()
+        return self.printed()
 
     def stop(self):
         """End it, whatever state it is in."""
         if self.is_alive():
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.printed.close()
 
 
 def endless(seconds):
     """Return the words for a program that has used so much processor time and should have used hardly any."""
     return f"an endless loop: {seconds:.0f} s of processor time"
-
-
-def printed_by(program):
-    """Return what a Proxy or an Attack has printed."""
-    return program.output() + (program.errors() if isinstance(program, Proxy) else "")
 
 
 def cpu_seconds(program):
@@ -283,7 +277,7 @@ def is_busy(program):
 
 def fact_of(error):
     """Return what an AssertionError says, or the line that has raised it when it says nothing."""
-    return str(error) or f"not so: {traceback.extract_tb(error.__traceback__)[-1].line}"
+    return without_output(str(error)) or f"not so: {traceback.extract_tb(error.__traceback__)[-1].line}"
 
 
 def place_of(error):

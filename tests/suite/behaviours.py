@@ -1,8 +1,8 @@
-"""What each part can do: the one table that the tests and the README's table both come from.
+"""What each part can do: the one table that the tests, the README's table and the milestones all come from.
 
 A test says which row it belongs to with `@pytest.mark.behaviour("name of the row")`. It then runs against
 every part that has a word in that row: "yes" is expected to pass, "no" is expected to fail, strictly and for the
-reason given here.
+reason given here. For a proxy of somebody's own, each row is a milestone, and its number in this list the milestone's.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,17 @@ class Behaviour:
     name: str  # what a test's mark says
     text: str  # the README's words
     parts: dict  # part number -> "yes", "no" or "–" (not asked of this part)
+    effort: str  # how hard it is for somebody who writes a proxy, and how many minutes it takes
     missing: str  # the report card's words for a proxy that can't do it, after "Next: "
     reasons: dict  # part number -> why this part can't do it, for each "no"
 
 
-def row(name, text, cells, missing, **reasons):
+def row(name, text, cells, effort, missing, **reasons):
     """Return a row from its cells, one a part, in one string; reasons are given as part1="…" and so on."""
     cells = dict(zip(PARTS, cells.split(), strict=True))
     reasons = {int(part[-1]): reason for part, reason in reasons.items()}
     assert set(reasons) == {part for part, cell in cells.items() if cell == "no"}, name
-    return Behaviour(name, text, cells, missing, reasons)
+    return Behaviour(name, text, cells, effort, missing, reasons)
 
 
 ONE_AT_A_TIME = "part 1 serves one client at a time, and this one has to wait its turn"
@@ -42,12 +43,14 @@ BEHAVIOURS = [
         "serves requests",
         "serves a request; one after another; relays an error response, a chunked response, every byte value",
         "yes yes yes yes yes",
+        "easy, 20 minutes",
         "pass one request to the backend and its answer back, again and again",
     ),
     row(
         "several clients",
         "serves several clients at once (four 1 s answers in under 2 s)",
         "no yes yes yes yes",
+        "medium, 30 minutes",
         "several clients at once: the second one waits for the first",
         part1=ONE_AT_A_TIME,
     ),
@@ -55,6 +58,7 @@ BEHAVIOURS = [
         "idle client",
         "an idle client holds up nobody",
         "no yes yes yes yes",
+        "easy, 5 minutes",
         "a client that says nothing holds up all the others",
         part1=ONE_AT_A_TIME,
     ),
@@ -62,6 +66,7 @@ BEHAVIOURS = [
         "busy stream",
         "a stream at full speed leaves room for a small request",
         "no yes yes yes yes",
+        "easy, 10 minutes",
         "one big download holds up everybody else",
         part1=ONE_AT_A_TIME,
     ),
@@ -69,6 +74,7 @@ BEHAVIOURS = [
         "request in pieces",
         "takes a request that arrives in two pieces",
         "no yes yes yes yes",
+        "easy, 15 minutes",
         "when a request arrives in two pieces, the second is lost",
         part1=ONE_READ,
     ),
@@ -76,6 +82,7 @@ BEHAVIOURS = [
         "both directions",
         "keeps a connection open for many requests; carries both directions at once (echo, WebSocket-like)",
         "no yes yes yes yes",
+        "medium, 30 minutes",
         "a connection is good for one request only",
         part1=ONE_READ,
     ),
@@ -83,6 +90,7 @@ BEHAVIOURS = [
         "slow client",
         "a slow client gets every byte (10 MB and up)",
         "yes no no yes yes",
+        "hard, 60 minutes",
         "a slow client loses bytes",
         part2=SHORT_WRITES,
         part3=SHORT_WRITES,
@@ -91,6 +99,7 @@ BEHAVIOURS = [
         "slow backend",
         "a slow backend gets every byte of an upload",
         "no no no yes yes",
+        "easy, 15 minutes",
         "a slow backend loses bytes of an upload",
         part1=ONE_READ,
         part2=SHORT_WRITES,
@@ -100,6 +109,7 @@ BEHAVIOURS = [
         "half-closed client",
         "a half-closed client still gets its answer",
         "yes no no yes yes",
+        "medium, 30 minutes",
         "a client that has finished sending gets no answer",
         part2=END_IS_GONE,
         part3=END_IS_GONE,
@@ -108,6 +118,7 @@ BEHAVIOURS = [
         "bounded memory",
         "memory stays bounded while a client stalls in a 200 MB answer that then arrives whole",
         "yes no no yes yes",
+        "hard, 45 minutes",
         "a client that stalls in a big answer fills the memory, or loses bytes",
         part2=SHORT_WRITES,
         part3=SHORT_WRITES,
@@ -116,6 +127,7 @@ BEHAVIOURS = [
         "silent connect",
         "a backend that does not accept holds up nobody else",
         "no no no yes yes",
+        "medium, 30 minutes",
         "a backend that does not accept stops everything",
         part1=ONE_AT_A_TIME,
         part2=BLOCKING_CONNECT,
@@ -125,6 +137,7 @@ BEHAVIOURS = [
         "out of descriptors",
         "survives running out of file descriptors",
         "yes no no yes yes",
+        "hard, 45 minutes",
         "running out of file descriptors turns clients away, or ends the program",
         part2=NO_DESCRIPTORS,
         part3=NO_DESCRIPTORS,
@@ -133,18 +146,21 @@ BEHAVIOURS = [
         "survives",
         "survives: client gone mid-answer, backend down, backend dying mid-answer, backend coming back",
         "yes yes yes yes yes",
+        "medium, 30 minutes",
         "a client or a backend that vanishes takes the proxy with it",
     ),
     row(
         "frugal",
         "leaks no file descriptors; burns no CPU when idle",
         "yes yes yes yes yes",
+        "medium, 20 minutes",
         "descriptors stay open, or the CPU is busy when nothing happens",
     ),
     row(
         "good manners",
         "says when it is ready; stops cleanly; explains wrong usage and a port in use",
         "yes yes yes yes yes",
+        "easy, 20 minutes",
         "starting and stopping: the start line, signals, one line for a bad start",
     ),
     row(
@@ -152,6 +168,7 @@ BEHAVIOURS = [
         "reads Lua: computed values, a number for a string; explains a missing file, a syntax error, "
         "a missing or wrong setting; cannot reach Python",
         "– – yes yes yes",
+        "medium, 60 minutes",
         "settings from a Lua file",
     ),
     row(
@@ -159,12 +176,14 @@ BEHAVIOURS = [
         "takes hard use: 100 MB each way, 500 clients, resets passed on, small turns without a stall, "
         "a random mix of everything",
         "– – – yes yes",
+        "hard, 120 minutes",
         "hard use: big transfers, many clients, resets, a random mix",
     ),
     row(
         "backend down",
         "goes on when a backend refuses, dies or answers no connect: another one gets its clients, and all they sent",
         "no no no no yes",
+        "medium, 60 minutes",
         "a backend that is down costs clients, even when another one could serve them",
         part1=ONE_BACKEND,
         part2=ONE_BACKEND,
@@ -176,35 +195,50 @@ BEHAVIOURS = [
         "spreads clients over several backends: in turn, by weight, by the fewest connections, at random, by address; "
         "backups stand by",
         "– – – – yes",
+        "hard, 120 minutes",
         "several backends, and five ways to spread clients over them",
     ),
     row(
         "left out",
         "leaves a failing backend out for a while, then lets one client try; never the only one; all down and back",
         "– – – – yes",
+        "hard, 60 minutes",
         "a backend that fails is tried again and again",
     ),
     row(
         "health checks",
         "checks its backends: down after `fall`, up after `rise`; by HTTP also those that accept and never answer",
         "– – – – yes",
+        "hard, 90 minutes",
         "health checks",
     ),
     row(
         "Lua chooses",
         "lets a Lua function of the config choose; round robin when it fails; it can't get out of Lua",
         "– – – – yes",
+        "medium, 60 minutes",
         "a Lua function that chooses the backend",
     ),
     row(
         "backend settings",
         "explains a wrong setting by its full name (`backends[2].port`), and one that looks misspelt",
         "– – – – yes",
+        "medium, 60 minutes",
         "wrong settings of several backends, explained",
     ),
 ]
 
+# What can only be asked of a proxy that takes a config file.
+NEEDS_CONFIG = {"reads Lua", "several backends", "left out", "health checks", "Lua chooses", "backend settings"}
+
+FEW = 2  # rows that a verdict names one by one
+
 BY_NAME = {behaviour.name: behaviour for behaviour in BEHAVIOURS}
+
+
+def milestone(behaviour):
+    """Return the number of a row among the milestones."""
+    return BEHAVIOURS.index(behaviour) + 1
 
 
 def markdown_table():
@@ -215,18 +249,45 @@ def markdown_table():
     return "\n".join(lines)
 
 
-def verdict(reached, tried):
-    """Return, in one sentence or two, what a proxy amounts to that has reached these rows of those that were tried."""
+def markdown_milestones():
+    """Return the table of milestones as the page about a proxy of one's own has it."""
+    lines = ["| milestone | your proxy … | how hard | first seen in |", "|---|---|---|---|"]
+    for behaviour in BEHAVIOURS:
+        first = next(part for part, cell in behaviour.parts.items() if cell == "yes")
+        lines.append(f"| {milestone(behaviour)} | {behaviour.text} | {behaviour.effort} | part {first} |")
+    return "\n".join(lines)
+
+
+def on_the_way(part, reached, askable):
+    """Return how far a proxy is on the way from a part that it has reached to the last one, or ""."""
+    last = max(PARTS)
+    more = [row.name for row in BEHAVIOURS if row.parts[part] != "yes" and row.parts[last] == "yes"]
+    more = [name for name in more if name in askable]
+    lacking = [name for name in more if name not in reached]
+    if len(lacking) == len(more):
+        return ""
+    if len(lacking) <= FEW:
+        return f", and of part {last}'s rows lacks only: {', '.join(lacking)}"
+    return f", and has {len(more) - len(lacking)} of the {len(more)} rows from there to part {last}"
+
+
+def verdict(reached, tried, askable=frozenset(BY_NAME)):
+    """Return, in one sentence or two, what a proxy amounts to that has reached these rows of those that were tried.
+
+    Rows that can't be asked of it (Lua, where it takes no config) count neither way.
+    """
     missing = [row for row in BEHAVIOURS if row.name in tried - reached]
-    if len(tried) < len(BEHAVIOURS):
-        return f"Next: {missing[0].missing}." if missing else "All that was tried works. Now run the whole suite."
+    coming = f"Next: {missing[0].missing}." if missing else "Nothing is missing."
+    if not askable <= tried:
+        return coming if missing else "All that was tried works. Now run the whole suite."
     for part in reversed(PARTS):
-        if all(row.name in reached for row in BEHAVIOURS if row.parts[part] == "yes"):
-            coming = f"Next: {missing[0].missing}." if missing else "Nothing is missing."
-            return f"Your proxy has reached part {part}. {coming}"
+        yes = {row.name for row in BEHAVIOURS if row.parts[part] == "yes"} & askable
+        before = {row.name for row in BEHAVIOURS if row.parts.get(part - 1) == "yes"}
+        if yes <= reached and yes - before:  # a part of which nothing new can be asked is not reached, but passed by
+            return f"Your proxy has reached part {part}{on_the_way(part, reached, askable)}. {coming}"
 
     def likeness(part):
-        return sum((row.parts[part] == "yes") == (row.name in reached) for row in BEHAVIOURS)
+        return sum((row.parts[part] == "yes") == (row.name in reached) for row in BEHAVIOURS if row.name in askable)
 
     nearest = max(PARTS, key=likeness)
     missing = [row for row in missing if row.parts[nearest] == "yes"]
@@ -234,4 +295,4 @@ def verdict(reached, tried):
 
 
 if __name__ == "__main__":
-    print(markdown_table())
+    print(f"{markdown_table()}\n\n{markdown_milestones()}")

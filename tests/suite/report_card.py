@@ -1,36 +1,147 @@
-"""The report card: what a proxy that --proxy names can do, and what comes next."""
+"""What somebody whose proxy --proxy names gets to read: what has failed, in short, and at last the report card.
+
+The tests run in workers; what is known of a failure travels with the test's report to the process that prints.
+"""
 
 import collections
+import re
+import shlex
+import shutil
+import textwrap
 
-from behaviours import BEHAVIOURS, verdict
+from behaviours import BEHAVIOURS, BY_NAME, NEEDS_CONFIG, milestone, verdict
+from by_hand import BY_HAND
+from support.output import PRINTED as PRINTED_BELOW
+from support.output import at_most
+from support.peers import talk
+
+FAILURE = "failure"  # the name of a property in a test's report: what is known of it, as a dict
+PRINTED = "printed"  # the same for what the proxy has printed, by itself, since exercises read it
+LABEL = 11  # characters, "received:" and the like, before a paragraph
+WIDTH = 100  # characters of a line, at most; less where the terminal has less
+
+
+def note_failure(item, report, error):
+    """Put into a report what there is to say of a failure: a fact, a hint, the bytes, what the proxy has printed."""
+    text, _, said = str(error).partition(PRINTED_BELOW)
+    fact, _, hint = text.partition("\nassert ")[0].partition("Hint: ")
+    if not isinstance(error, AssertionError):
+        fact = f"{type(error).__name__}: {fact}"
+    printed = "".join(proxy.printed() for proxy in getattr(item, "proxies", [])) or said
+    name = item.originalname.removeprefix("test_")
+    sent, received = talk.recent[-1].shown() if talk.recent else ("nothing", "nothing")
+    command = item.config.proxy_command
+    known = {
+        "test": f"{name.replace('_', ' ')}{f' ({item.callspec.id[6:]})' if item.callspec.id[6:] else ''}",
+        "fact": fact.strip() or "it was not so",
+        "hint": hint or " ".join((item.function.__doc__ or "").split()),
+        "sent": sent,
+        "received": received,
+        "by hand": "\n".join(BY_HAND[name].lines(command.words)) if name in BY_HAND else "",
+        "should show": BY_HAND[name].shows if name in BY_HAND else "",
+    }
+    report.user_properties.append((FAILURE, known))
+    report.user_properties.append((PRINTED, at_most(re.sub(r"^Started\..*$", "", printed, flags=re.MULTILINE))))
 
 
 class ReportCard:
-    """Collects each row's outcomes, those of all the workers, and prints them after the last test."""
+    """Collects each row's outcomes, those of all the workers, and prints them when pytest has said its last word."""
 
     def __init__(self, config):
         """Begin with nothing."""
         self.config = config
         self.outcomes = collections.defaultdict(list)  # row's name -> "passed", "failed" or "skipped"
+        self.failures = {}  # row's name -> what is known of its first failure
+        self.askable = set(BY_NAME) if config.proxy_command.takes_config else set(BY_NAME) - NEEDS_CONFIG
+        self.write = None  # prints a line, as soon as pytest has a terminal
+        self.width = min(WIDTH, shutil.get_terminal_size().columns)
+
+    def pytest_sessionstart(self):
+        """Let our own words take the place of pytest's, unless somebody asks for its tracebacks."""
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        self.write = terminal.write_line
+        if not any(word.startswith("--tb") for word in self.config.invocation_params.args):
+            self.config.option.tbstyle = "no"
+            terminal.reportchars = ""
+
+    def pytest_collectreport(self, report):
+        """Have pytest say what is wrong with a file of tests that can't be read."""
+        if report.failed:
+            self.config.option.tbstyle = "short"
 
     def pytest_runtest_logreport(self, report):
-        """Note a test's outcome."""
-        row = dict(report.user_properties).get("behaviour")
+        """Note a test's outcome, and the first failure of its row."""
+        properties = dict(report.user_properties)
+        row = properties.get("behaviour")
         if row and (report.when == "call" or report.outcome != "passed"):
             self.outcomes[row].append(report.outcome)
+            if FAILURE in properties:
+                self.failures.setdefault(row, properties[FAILURE] | {PRINTED: properties[PRINTED]})
 
-    def pytest_terminal_summary(self, terminalreporter):
-        """Print the report card."""
-        if not self.config.proxy_command or not self.outcomes:
+    def reached(self):
+        """Return the names of the rows all of whose tests have passed."""
+        return {name for name, outcomes in self.outcomes.items() if set(outcomes) == {"passed"}}
+
+    def pytest_unconfigure(self):
+        """Print the failures, and the card below them."""
+        if not self.outcomes:
             return
-        write = terminalreporter.write_line
-        terminalreporter.section("report card")
-        reached = {name for name, outcomes in self.outcomes.items() if set(outcomes) == {"passed"}}
         for row in BEHAVIOURS:
-            outcomes = self.outcomes.get(row.name, [])
-            passed = outcomes.count("passed")
-            word = "yes" if row.name in reached else "no " if outcomes else "–  "
-            count = f"  ({passed} of {len(outcomes)})" if outcomes and row.name not in reached else ""
-            write(f"{word}  {row.text}{count}")
-        write("")
-        write(verdict(reached, set(self.outcomes)))
+            if row.name in self.failures:
+                self.write_failure(row.name)
+        self.write("")
+        self.write(" your report card ".center(min(self.width, 80), "="))
+        for row in BEHAVIOURS:
+            if self.is_shown(row):
+                line = self.line(row)
+                self.write(line if len(line) < self.width else f"{line[: self.width - 2]}…")
+        self.write("")
+        for line in self.verdict():
+            self.write(line)
+
+    def is_shown(self, row):
+        """Tell whether a row is on the card: each after a whole run, and otherwise those that have been tried."""
+        return self.askable <= self.outcomes.keys() or row.name in self.outcomes
+
+    def line(self, row):
+        """Return the card's line for a row: yes, no or –, how many of its tests have passed, and what it is about."""
+        outcomes = self.outcomes.get(row.name, [])
+        word = "yes" if row.name in self.reached() else "no" if outcomes else "–"
+        count = f"{outcomes.count('passed')} of {len(outcomes)}" if outcomes else ""
+        return f"{milestone(row):>2}  {word:<4}{count:<9}{row.text}"
+
+    def verdict(self):
+        """Yield the last lines: what the proxy amounts to, what comes next, and how to try just that."""
+        reached, tried = self.reached(), set(self.outcomes)
+        yield from textwrap.wrap(verdict(reached, tried, self.askable), self.width - 1)
+        if not NEEDS_CONFIG <= self.askable and self.askable <= tried:
+            yield "It takes no config file, so what a config would say (–) counts neither way."
+        following = [row for row in BEHAVIOURS if row.name in tried - reached]
+        if not following and self.config.getoption("milestone"):
+            following = [row for row in BEHAVIOURS if milestone(row) > self.config.getoption("milestone")]
+        if following:
+            row = following[0]
+            yield f"Milestone {milestone(row)} ({row.effort}), and just that: {self.again(row)}"
+
+    def again(self, row):
+        """Return the command that tries one milestone."""
+        return f"pytest tests --proxy {shlex.quote(self.config.getoption('proxy'))} --milestone {milestone(row)}"
+
+    def write_failure(self, name):
+        """Print what is known of a row's first failure; all of it when it is about milestones."""
+        known = self.failures[name]
+        failed = len(self.outcomes[name]) - self.outcomes[name].count("passed")
+        more = f", and {failed - 1} more of this row" if failed > 1 else ""
+        self.write("")
+        self.write(f"{milestone(BY_NAME[name])}  not yet: {known['test']}{more}")
+        labels = ["fact", "hint", PRINTED]
+        if self.config.getoption("milestones") or self.config.getoption("milestone"):
+            labels = ["fact", "hint", "sent", "received", PRINTED, "by hand", "should show"]
+        for label in labels:
+            self.write_paragraph(label, known[label])
+
+    def write_paragraph(self, label, text):
+        """Print a paragraph with its label; what a program printed, and what is to be pasted, keeps its lines."""
+        lines = text.splitlines() if label in (PRINTED, "by hand") else textwrap.wrap(text, self.width - LABEL - 8)
+        for number, line in enumerate(lines):
+            self.write(f"      {label + ':' if not number else '':<{LABEL}} {line}")

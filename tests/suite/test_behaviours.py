@@ -13,6 +13,7 @@ from support.harness import (
     START_PATIENCE,
     Command,
     Proxy,
+    check_complaint,
     check_one_line,
     check_quiet,
     has_unread_bytes,
@@ -21,6 +22,7 @@ from support.harness import (
     request,
     run_briefly,
 )
+from support.output import TRACEBACK
 from support.peers import (
     HOST,
     LONG_PATIENCE,
@@ -432,44 +434,58 @@ def test_nothing_to_do_costs_no_cpu(start_proxy):
 
 
 @behaviour("good manners")
-def test_it_says_when_it_is_ready(start_proxy):
+def test_it_says_when_it_is_ready(start_proxy, strict):
     """One line on stdout, flushed, when the port accepts and not before."""
     with HttpBackend() as backend:
         proxy = start_proxy(backend, wait=False)
         line = START_LINE.format(port=proxy.port)
-        wait_until(lambda: proxy.output() == line + "\n" or not proxy.is_alive(), f"{line!r} on stdout", START_PATIENCE)
+
+        def is_ready():
+            if strict:
+                return proxy.output() == line + "\n"
+            return " ".join(line.split()) in " ".join(proxy.output().split()) or is_listening(proxy.port)
+
+        wait_until(lambda: is_ready() or not proxy.is_alive(), f"{line!r} on stdout", START_PATIENCE)
         proxy.check_unharmed()
-        assert is_listening(proxy.port)
+        assert is_listening(proxy.port), "it says so before its port accepts. Hint: listen first"
 
 
 @behaviour("good manners")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_it_stops_cleanly(start_proxy, number):
+def test_it_stops_cleanly(start_proxy, number, strict):
     """Ctrl-C and a kill end it within a second, without a traceback, with clients or without."""
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
             client.send(b"hello")
             client.receive_exactly(5)
-            assert proxy.signal_and_wait(number) < 1
-        assert proxy.errors() == ""
+            seconds = proxy.signal_and_wait(number)
+            assert seconds < 1, f"{seconds:.1f} s from {number.name} to its end. Hint: end the clients' connections too"
+        assert TRACEBACK not in proxy.errors(), f"a traceback after {number.name}. Hint: catch it, and end"
+        assert not strict or proxy.errors() == ""
 
 
 @behaviour("good manners")
-def test_it_explains_wrong_usage(command):
+def test_it_explains_wrong_usage(command, strict):
     """Started without arguments, it says in one line what it expects."""
     run = run_briefly(command.program)
+    if not strict:
+        check_complaint(run, "usage:")
+        return
     wanted = "<config_file>" if command.takes_config else "<server_port> <backend_addr> <backend_port>"
     check_one_line(run, "Usage: ", wanted)
 
 
 @behaviour("good manners")
-def test_it_explains_a_port_in_use(command, tmp_path):
+def test_it_explains_a_port_in_use(command, tmp_path, strict):
     """If something else is listening on the port, it exits with a line that names the port."""
     with socket.create_server(("", free_port())) as taken:
         port = taken.getsockname()[1]
         run = run_briefly(command.fill_in(port, HOST, free_port(), tmp_path))
-    check_one_line(run, str(port))
+    if strict:
+        check_one_line(run, str(port))
+    else:
+        check_complaint(run, str(port), "in use", "EADDRINUSE")
 
 
 # --- Lua ---------------------------------------------------------------------------------------------

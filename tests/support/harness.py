@@ -8,7 +8,6 @@ import itertools
 import os
 import pathlib
 import re
-import resource
 import shlex
 import signal
 import subprocess
@@ -18,10 +17,13 @@ import time
 
 import psutil
 
+from support.output import TRACEBACK, with_output
 from support.parts import PARTS, ROOT
 from support.peers import HOST, PATIENCE, Client, free_port, wait_until
+from support.peers.talk import Talk
 
 START_PATIENCE = 15  # seconds that a program may take to start, or to say why it does not
+PROBE_PATIENCE = 5  # seconds that a program may take to say how it is used
 START_LINE = "Started.  Listening on port {port}."
 CONFIG = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\nbackendPort = "{backend_port}"\n'
 
@@ -29,10 +31,14 @@ CONFIG = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\nbackendPort 
 class Command:
     """How to start a proxy: a list of words, with {port}, {backend_host}, {backend_port} or {config} among them."""
 
-    def __init__(self, words, config=CONFIG):
-        """Take the words as they are; `config` is the config file's text, with the same words in braces."""
+    def __init__(self, words, config=CONFIG, forgiving=False):
+        """Take the words as they are; `config` is the config file's text, with the same words in braces.
+
+        A `forgiving` one is somebody's own: what it writes into its log is its own affair.
+        """
         self.words = words
         self.config = config
+        self.forgiving = forgiving
 
     @property
     def takes_config(self):
@@ -81,38 +87,35 @@ def any_command(text):
     if unknown := [name for name in placeholders if name not in (*ARGUMENTS, "{config}")]:
         raise ValueError(f"there is no {unknown[0]}; what can be filled in: {', '.join(ARGUMENTS)}, {{config}}")
     if placeholders:
-        return Command(words)
+        return Command(words, forgiving=True)
     if words[0].endswith(".py"):
         words = [sys.executable, os.path.abspath(words[0]), *words[1:]]
     elif os.path.exists(words[0]):
         words[0] = os.path.abspath(words[0])
     try:
-        usage = run_briefly(words)
+        usage = run_briefly(words, PROBE_PATIENCE)
         wants_config = "config" in (usage.stdout + usage.stderr).lower()
     except AssertionError:  # it does something, with no arguments at all
         wants_config = False
-    return Command(words + (["{config}"] if wants_config else ARGUMENTS))
+    return Command(words + (["{config}"] if wants_config else ARGUMENTS), forgiving=True)
 
 
-def run_briefly(words, **options):
-    """Run a program that should exit at once; return a CompletedProcess with what it printed.
+def run_briefly(words, patience=START_PATIENCE, **options):
+    """Run a program that is expected to end by itself at once; return a CompletedProcess with what it printed.
 
-    Raises AssertionError, and ends the program, if it keeps running. Options as for subprocess.Popen.
+    Raises AssertionError, and ends the program, when it goes on for longer. Options as for subprocess.Popen.
     """
     pipe = subprocess.PIPE
     with subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **options
     ) as process:
         try:
-            output, errors = process.communicate(timeout=START_PATIENCE)
+            output, errors = process.communicate(timeout=patience)
             return subprocess.CompletedProcess(words, process.returncode, output, errors)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            printed = "".join(process.communicate()).strip()
-            raise AssertionError(
-                f"after {START_PATIENCE} s it still runs, and has printed {printed or 'nothing'!r}. "
-                "Hint: this is a bad start; say in one line why, and exit with status 1"
-            ) from None
+            fact = f"after {patience} s it still runs. Hint: a bad start; say in one line why, and exit with status 1"
+            raise AssertionError(with_output(fact, "".join(process.communicate()))) from None
         except BaseException:  # Ctrl-C too must leave no process behind
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -123,12 +126,24 @@ def check_one_line(run, *words):
 
     Returns the line.
     """
-    assert run.returncode == 1, f"exit status {run.returncode}, not 1; stderr: {run.stderr!r}"
-    assert len(run.stderr.splitlines()) == 1, f"not one line on stderr: {run.stderr!r}"
+    assert run.returncode == 1, with_output(f"exit status {run.returncode}, not 1", run.stderr)
+    assert len(run.stderr.splitlines()) == 1, with_output("not one line on stderr", run.stderr)
     for word in words:
         assert word in run.stderr, f"{word!r} is missing in {run.stderr!r}"
     assert run.stdout == "", f"on stdout: {run.stdout!r}. Hint: complain on stderr; say nothing before it is true"
     return run.stderr
+
+
+def check_complaint(run, *words):
+    """Raise AssertionError unless a program of whoever's has ended in failure, and has said one of these words.
+
+    The contract for everybody's proxy: any failing status, some few lines, in capitals or not, wherever.
+    """
+    printed = run.stdout + run.stderr
+    assert run.returncode != 0, with_output("exit status 0, after a bad start. Hint: end with status 1", printed)
+    assert TRACEBACK not in printed, with_output("a traceback. Hint: say in one line what is wrong", printed)
+    found = any(word.lower() in printed.lower() for word in words)
+    assert found, with_output(f"it does not say {' or '.join(words)}. Hint: one line on stderr", printed)
 
 
 def tcp_queues():
@@ -197,6 +212,7 @@ class Proxy:
                 start_new_session=True,  # so that stop() ends whatever the program itself has started
             )
         self.pid = self.process.pid
+        self.forgiving = command.forgiving
         self.kept = None  # what it has printed on stdout and stderr, once it has been ended
         if wait:
             self.wait_until_listening()
@@ -206,7 +222,7 @@ class Proxy:
         try:
             what = f"the proxy listens on port {self.port}"
             wait_until(lambda: is_listening(self.port) or not self.is_alive(), what, START_PATIENCE)
-            assert self.is_alive(), f"the proxy ended at once, saying: {self.output()} {self.errors()}"
+            self.check_alive()
         except BaseException:  # Ctrl-C too must leave no process behind
             self.stop()
             raise
@@ -230,9 +246,9 @@ class Proxy:
         self.directory.cleanup()
 
     def signal_and_wait(self, number=signal.SIGTERM):
-        """Send a signal; return how many seconds it took the program to end."""
+        """Send a signal, as a terminal does, to all that the command has started; return the seconds until it ends."""
         start = time.monotonic()
-        self.process.send_signal(number)
+        os.killpg(self.pid, number)
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -244,7 +260,8 @@ class Proxy:
         """Stop the program (SIGSTOP) for a with-block: what happens meanwhile reaches it all at once, in order."""
         os.killpg(self.pid, signal.SIGSTOP)
         try:
-            wait_until(lambda: self.known().status() == psutil.STATUS_STOPPED, "the proxy has stopped")
+            stopped = psutil.STATUS_STOPPED
+            wait_until(lambda: all(p.status() == stopped for p in self.known()), "the proxy has stopped")
             yield
             time.sleep(0.05)  # for the kernel to pass on what was sent last
         finally:
@@ -272,34 +289,53 @@ class Proxy:
 
     def check_alive(self):
         """Raise AssertionError when the program has ended."""
-        assert self.is_alive(), f"the proxy has ended, saying: {self.errors() or 'nothing'}"
+        status = self.process.poll()
+        assert status is None, with_output(f"the proxy has ended, with exit status {status}", self.printed())
 
     def check_unharmed(self):
-        """Raise AssertionError when the program has ended or printed a traceback."""
+        """Raise AssertionError when the program has ended or, unless it is somebody's own, printed a traceback."""
         self.check_alive()
-        assert "Traceback" not in self.errors(), f"a traceback in the proxy's log:\n{self.errors()}"
+        assert self.forgiving or TRACEBACK not in self.errors(), with_output(
+            "a traceback in the proxy's log", self.errors()
+        )
+
+    def printed(self):
+        """Return what it has printed, wherever."""
+        return self.output() + self.errors()
 
     def known(self):
-        """Return what the system knows of it, as a psutil.Process."""
+        """Return what the system knows of it and of all that it has started, as a list of psutil.Process."""
         self.check_alive()
-        return psutil.Process(self.pid)
+        return [psutil.Process(pid) for pid in family(self.pid)]
 
     def memory(self):
         """Return its resident memory, in bytes."""
-        return self.known().memory_info().rss
+        return sum(process.memory_info().rss for process in self.known())
 
     def cpu_seconds(self):
         """Return the processor time it has used, itself and in the kernel."""
-        times = self.known().cpu_times()
-        return times.user + times.system
+        times = [process.cpu_times() for process in self.known()]
+        return sum(spent.user + spent.system for spent in times)
 
     def open_files(self):
         """Return the number of its open file descriptors."""
-        return self.known().num_fds()
+        return sum(process.num_fds() for process in self.known())
 
     def limit_open_files(self, count):
-        """Let it have this many file descriptors and no more; see prlimit(2)."""
-        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, count))
+        """Let it have so many file descriptors, and no more; see prlimit(2)."""
+        more = count - self.open_files()
+        for process in self.known():
+            limit = process.num_fds() + more
+            process.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
+
+
+def family(pid):
+    """Yield the number of a process and of those that it has started; a command may be a wrapper. See proc(5)."""
+    yield pid
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            for child in path.read_text().split():
+                yield from family(int(child))
 
 
 def request(url, method="GET", session=None, timeout=PATIENCE, **options):
@@ -313,9 +349,15 @@ def request(url, method="GET", session=None, timeout=PATIENCE, **options):
     own_session.trust_env = False  # no proxy but ours
     if session is None:
         options["headers"] = {"Connection": "close", **options.get("headers", {})}
+    talk = Talk()
     try:
-        return own_session.request(method, url, timeout=timeout, **options)
+        response = own_session.request(method, url, timeout=timeout, **options)
+        note_request(talk, response.request)
+        talk.heard(f"HTTP/1.1 {response.status_code} {response.reason}\r\n".encode())
+        talk.heard(response.content)
+        return response
     except requests.RequestException as error:
+        note_request(talk, error.request)
         raise AssertionError(
             f"{method} {url} got no whole answer: {plain_reason(error, timeout)}. "
             "Hint: did the proxy close the connection, or is somebody else being served?"
@@ -323,6 +365,13 @@ def request(url, method="GET", session=None, timeout=PATIENCE, **options):
     finally:
         if session is None:
             own_session.close()
+
+
+def note_request(talk, prepared):
+    """Note what a request of requests looks like on the line, the head and the body."""
+    head = [f"{prepared.method} {prepared.path_url} HTTP/1.1", *map(": ".join, prepared.headers.items()), "\r\n"]
+    talk.said("\r\n".join(head).encode())
+    talk.said(prepared.body or b"")
 
 
 def plain_reason(error, timeout):

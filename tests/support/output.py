@@ -2,6 +2,17 @@
 
 TRACEBACK = "Traceback (most recent call last):"
 MOST_LINES = 10
+PRINTED = "\nIt printed:\n"  # in an error's text, between what is wrong and what the program said
+
+
+def with_output(text, printed):
+    """Return an error's text with what a program has printed behind it, if it has."""
+    return f"{text}{PRINTED}{at_most(printed)}" if printed.strip() else text
+
+
+def without_output(text):
+    """Return an error's text without what a program has printed."""
+    return text.partition(PRINTED)[0]
 
 
 def at_most(text, most=MOST_LINES):

@@ -1,5 +1,6 @@
 """Backends, most of them badly behaved: a listener, and one thread for each connection, which calls serve()."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -275,19 +276,21 @@ class TurnBackend(Backend):
 class PushingBackend(Backend):
     """WebSocket-like: sends `count` messages unasked while it reads those of the client."""
 
-    def __init__(self, count, message, **options):
-        """Prepare to send a message `count` times."""
+    def __init__(self, count, message, pause=0.001, **options):
+        """Prepare to send a message so many times, with a pause (seconds) after each."""
         self.count = count
         self.message = message
+        self.pause = pause
         super().__init__(**options)
 
     def serve(self, connection):
         """Push from a second thread, read in this one."""
 
         def push():
-            for _ in range(self.count):
-                self.send(connection, self.message)
-                time.sleep(0.001)
+            with contextlib.suppress(OSError):  # the client has left
+                for _ in range(self.count):
+                    self.send(connection, self.message)
+                    time.sleep(self.pause)
 
         self.receive(connection)  # something first, so that even a one-shot proxy has connected us
         threading.Thread(target=push, daemon=True).start()
@@ -334,10 +337,10 @@ class FullBackend(EchoBackend):
     hears nothing.
     """
 
-    def __init__(self):
+    def __init__(self, port=0):
         """Listen with the shortest queue there is."""
         self.fillers = []  # connections that fill the queue
-        super().__init__(backlog=0)
+        super().__init__(port, backlog=0)
 
     def accept_forever(self):
         """Serve the first connection, and nobody else."""

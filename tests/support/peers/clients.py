@@ -7,6 +7,7 @@ import time
 
 from support.peers.pattern import CHUNK, check_pattern, pattern
 from support.peers.sockets import HOST, set_reset_on_close
+from support.peers.talk import Talk
 from support.peers.waiting import PATIENCE
 
 
@@ -19,8 +20,7 @@ class Client:
         A small `segment` (bytes), which is what TCP sends at a time, keeps the kernel's queues small at both ends.
         """
         self.socket = socket.socket()
-        self.sent = 0  # bytes
-        self.received = 0  # bytes
+        self.talk = Talk()  # counts what is sent and received
         self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # if something stalls, it isn't our fault
         if receive_buffer:  # before connect, since it decides the window that TCP offers
@@ -41,6 +41,16 @@ class Client:
         """Close the connection."""
         self.close()
 
+    @property
+    def sent(self):
+        """How many bytes it has sent."""
+        return self.talk.sent
+
+    @property
+    def received(self):
+        """How many bytes it has received."""
+        return self.talk.received
+
     def complain(self, what, hint):
         """Raise AssertionError with what happened so far."""
         raise AssertionError(
@@ -55,7 +65,7 @@ class Client:
             self.complain(f"{len(data):,} bytes were not taken within {self.socket.gettimeout()} s", "who reads them?")
         except OSError as error:
             self.complain(f"sending failed: {error}", "the connection was closed while the client was still sending")
-        self.sent += len(data)
+        self.talk.said(data)
 
     def receive(self, most=CHUNK):
         """Return some bytes, at most `most`; none mean end of file."""
@@ -68,7 +78,7 @@ class Client:
             )
         except OSError as error:
             self.complain(f"receiving failed: {error}", "the connection was reset: the client saw it break off")
-        self.received += len(data)
+        self.talk.heard(data)
         return data
 
     def receive_exactly(self, count):
@@ -188,9 +198,10 @@ def send_pattern_in_background(client, count):
             room.register(client.socket, select.POLLOUT)
             while position < count:
                 if room.poll(20):  # milliseconds
-                    taken = client.socket.send(pattern(position, min(CHUNK, count - position)))
+                    piece = pattern(position, min(CHUNK, count - position))
+                    taken = client.socket.send(piece)
                     position += taken
-                    client.sent += taken
+                    client.talk.said(piece[:taken])
                 elif client.socket.fileno() < 0:  # closed
                     return
         except (OSError, ValueError):  # ValueError: it was closed before we began
