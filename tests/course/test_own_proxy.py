@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from behaviours import BEHAVIOURS, BY_NAME, markdown_milestones, verdict
+from behaviours import BEHAVIOURS, BY_NAME, NEEDS_CONFIG, markdown_milestones, verdict
 from by_hand import BY_HAND
 from support.harness import START_LINE, part_command
 from support.parts import PARTS, ROOT
@@ -145,7 +145,7 @@ def test_each_part_is_told_which_part_it_is(part):
     if part == 2:  # part 3 adds only the Lua file, which part 2 lacks
         assert told == "Your proxy has reached part 2. Next: a slow client loses bytes."
     assert told.startswith(f"Your proxy has reached part {part}. ")
-    assert ("Nothing is missing." in told) == (part == 4)
+    assert ("Nothing is missing." in told) == (part == max(PARTS))
 
 
 def test_a_proxy_that_lacks_something_is_told_the_nearest_part():
@@ -157,12 +157,14 @@ def test_a_proxy_that_lacks_something_is_told_the_nearest_part():
 
 def test_what_can_not_be_asked_counts_neither_way():
     """A program without a config that does the rest of part 4 has reached part 4; part 3 can't be told from part 2."""
-    askable = frozenset(BY_NAME) - {"reads Lua"}
-    assert verdict(askable, askable, askable) == "Your proxy has reached part 4. Nothing is missing."
+    askable = frozenset(BY_NAME) - NEEDS_CONFIG
+    part_4 = askable - {"backend down"}
+    assert verdict(part_4, askable, askable).startswith("Your proxy has reached part 4. Next: a backend that is down")
+    assert verdict(askable, askable, askable) == "Your proxy has reached part 5. Nothing is missing."
     part_2 = {row.name for row in BEHAVIOURS if row.parts[2] == "yes"}
     assert verdict(part_2, askable, askable).startswith("Your proxy has reached part 2. Next: a slow client")
     told = verdict(askable - {"hard use"}, askable, askable)
-    assert told.startswith("Your proxy has reached part 2, and of part 4's rows lacks only: hard use. Next: hard use:")
+    assert told.startswith("Your proxy has reached part 2, and of part 5's rows lacks only: hard use. Next: hard use:")
 
 
 # --- the report card ---------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ def test_a_proxy_that_serves_nothing_fails_once(words):
     assert ("bringing up nodes" in result.stdout) == (not words), result.stdout
     shown = card(result)
     assert "Your proxy is nearest to part 1. To reach it, next: pass one request" in " ".join(shown), shown
-    assert "It takes no config file, so Lua (–) counts neither way." in shown
+    assert "It takes no config file: the rows that need one are not asked (–)" in " ".join(shown)
     assert len(shown) <= SCREEN and all(len(line) <= 80 for line in shown[:-1]), "\n".join(shown)
 
 
