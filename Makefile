@@ -13,7 +13,7 @@ test: .venv/ready-to-test
 	$(VENV) -m pytest tests -n 4 --dist worksteal
 
 notebooks: .venv/ready-to-test
-	$(VENV) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(AS_ROOT) $(JUPYTER)
+	"$(VENV)" -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(AS_ROOT) $(JUPYTER)
 
 bench: .venv/ready-to-bench
 	@$(VENV) tests/benchmarks/bench.py $(if $(QUICK),--quick,--output tests/benchmarks/results) $(BENCH)

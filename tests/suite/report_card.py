@@ -100,7 +100,7 @@ class ReportCard:
             self.write(line)
 
     def is_shown(self, row):
-        """Tell whether a row is on the card: each that can be asked after a whole run, otherwise those that were tried."""
+        """Tell whether a row is on the card: after a whole run all that can be asked, otherwise those tried."""
         return row.name in self.outcomes or row.name in self.askable <= self.outcomes.keys()
 
     def line(self, row):
@@ -115,7 +115,7 @@ class ReportCard:
         reached, tried = self.reached(), set(self.outcomes)
         yield from textwrap.wrap(verdict(reached, tried, self.askable), self.width - 1)
         if not NEEDS_CONFIG <= self.askable and self.askable <= tried:
-            yield "It takes no config file: the rows that need one are not asked (–), and count neither way."
+            yield "It takes no config file: rows that need one (–) count neither way."
         following = [row for row in BEHAVIOURS if row.name in tried - reached]
         if not following and self.config.getoption("milestone"):
             following = [row for row in BEHAVIOURS if milestone(row) > self.config.getoption("milestone")]
