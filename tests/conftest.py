@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from behaviours import BEHAVIOURS, BY_NAME, NEEDS_CONFIG, milestone
+from behaviours import BEHAVIOURS, BY_NAME, askable, milestone
 from report_card import ReportCard, note_failure
 from support.harness import Command, Proxy, any_command, part_command
 from support.left_out import LeftOut
@@ -138,8 +138,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def is_asked(config, row):
-    """Tell whether a proxy that --proxy names is asked a row: Lua only where it takes a config."""
-    if row is None or row.name in NEEDS_CONFIG and not config.proxy_command.takes_config:
+    """Tell whether a proxy that --proxy names is asked a row: some only where it takes a config."""
+    if row is None or row.name not in askable(config.proxy_command.takes_config):
         return False
     return config.getoption("milestone") in (None, milestone(row))
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from behaviours import BEHAVIOURS, BY_NAME, NEEDS_CONFIG, markdown_milestones, verdict
+from behaviours import BEHAVIOURS, BY_NAME, askable, markdown_milestones, verdict
 from by_hand import BY_HAND
 from support.harness import START_LINE, part_command
 from support.parts import PARTS, ROOT
@@ -157,14 +157,13 @@ def test_a_proxy_that_lacks_something_is_told_the_nearest_part():
 
 def test_what_can_not_be_asked_counts_neither_way():
     """A program without a config that does the rest of part 4 has reached part 4; part 3 can't be told from part 2."""
-    askable = frozenset(BY_NAME) - NEEDS_CONFIG
-    part_4 = askable - {"backend down"}
-    assert verdict(part_4, askable, askable).startswith("Your proxy has reached part 4. Next: a backend that is down")
-    assert verdict(askable, askable, askable) == "Your proxy has reached part 5. Nothing is missing."
+    asked = askable(takes_config=False)
+    assert "reads Lua" not in asked and "hard use" in asked
+    assert verdict(asked, asked, asked) == "Your proxy has reached part 4. Nothing is missing."
     part_2 = {row.name for row in BEHAVIOURS if row.parts[2] == "yes"}
-    assert verdict(part_2, askable, askable).startswith("Your proxy has reached part 2. Next: a slow client")
-    told = verdict(askable - {"hard use"}, askable, askable)
-    assert told.startswith("Your proxy has reached part 2, and of part 5's rows lacks only: hard use. Next: hard use:")
+    assert verdict(part_2, asked, asked).startswith("Your proxy has reached part 2. Next: a slow client")
+    told = verdict(asked - {"hard use"}, asked, asked)
+    assert told.startswith("Your proxy has reached part 2, and of part 4's rows lacks only: hard use. Next: hard use:")
 
 
 # --- the report card ---------------------------------------------------------------------------------
@@ -202,7 +201,7 @@ def test_a_proxy_that_serves_nothing_fails_once(words):
     assert ("bringing up nodes" in result.stdout) == (not words), result.stdout
     shown = card(result)
     assert "Your proxy is nearest to part 1. To reach it, next: pass one request" in " ".join(shown), shown
-    assert "It takes no config file: rows that need one (–)" in " ".join(shown)
+    assert "It takes no config file, so these count neither way: reads Lua," in " ".join(shown), shown
     assert len(shown) <= SCREEN and all(len(line) <= 80 for line in shown[:-1]), "\n".join(shown)
 
 

@@ -252,18 +252,18 @@ def test_the_table_of_behaviours_is_the_tests_own():
     )
 
 
-def test_the_sample_report_card_is_in_the_report_cards_words():
-    """The rows and the verdict that README.md shows are made of the words in tests/suite/behaviours.py."""
-    card = next(text for _, text in fences(README, "text") if "Your proxy has reached" in text)
-    texts = {row.text for row in BEHAVIOURS}
-    for line in card.splitlines():
-        if line.startswith(("yes  ", "no   ")):
-            row = re.sub(r"  \(\d+ of \d+\)$", "", line[5:])
-            assert row in texts, f"README.md: no row reads {row!r}. Hint: see tests/suite/behaviours.py."
-        elif line != "…":
-            part, missing = re.fullmatch(r"Your proxy has reached part (\d)\. Next: (.*)\.", line).groups()
-            first = next(row for row in BEHAVIOURS if row.parts[int(part)] == "no")
-            assert missing == first.missing, f"README.md: after part {part} comes {first.missing!r}, not {missing!r}."
+@pytest.mark.parametrize("readme", [README, ROOT / "tests" / "README.md"], ids=short)
+def test_the_sample_report_card_is_in_the_report_cards_words(readme):
+    """The rows and the verdict that a page shows are made of the words in tests/suite/behaviours.py."""
+    card = next(text for _, text in fences(readme, "text") if "Your proxy has reached" in text)
+    rows = re.findall(r"^ ?(\d+)  (?:yes|no ) (?:\d+ of \d+) +(.*?)…?$", card, re.MULTILINE)
+    assert rows, f"{short(readme)}: the sample card has no rows. Hint: copy some from a report card."
+    for number, text in rows:
+        row = BEHAVIOURS[int(number) - 1]
+        assert row.text.startswith(text), f"{short(readme)}: row {number} reads {row.text!r}, not {text!r}."
+    part, missing = re.search(r"^Your proxy has reached part (\d)\. Next: (.*)\.$", card, re.MULTILINE).groups()
+    first = next(row for row in BEHAVIOURS if row.parts[int(part)] == "no")
+    assert missing == first.missing, f"{short(readme)}: after part {part} comes {first.missing!r}, not {missing!r}."
 
 
 def test_claimed_line_counts_are_true():

@@ -19,15 +19,16 @@ class Behaviour:
     parts: dict  # part number -> "yes", "no" or "–" (not asked of this part)
     effort: str  # how hard it is for somebody who writes a proxy, and how many minutes it takes
     missing: str  # the report card's words for a proxy that can't do it, after "Next: "
+    config: bool  # it can only be asked of a program that takes a config file
     reasons: dict  # part number -> why this part can't do it, for each "no"
 
 
-def row(name, text, cells, effort, missing, **reasons):
+def row(name, text, cells, effort, missing, config=False, **reasons):
     """Return a row from its cells, one a part, in one string; reasons are given as part1="…" and so on."""
     cells = dict(zip(PARTS, cells.split(), strict=True))
     reasons = {int(part[-1]): reason for part, reason in reasons.items()}
     assert set(reasons) == {part for part, cell in cells.items() if cell == "no"}, name
-    return Behaviour(name, text, cells, effort, missing, reasons)
+    return Behaviour(name, text, cells, effort, missing, config, reasons)
 
 
 ONE_AT_A_TIME = "part 1 serves one client at a time, and this one has to wait its turn"
@@ -170,6 +171,7 @@ BEHAVIOURS = [
         "– – yes yes yes",
         "medium, 60 minutes",
         "settings from a Lua file",
+        config=True,
     ),
     row(
         "hard use",
@@ -185,6 +187,7 @@ BEHAVIOURS = [
         "no no no no yes",
         "medium, 60 minutes",
         "a backend that is down costs clients, even when another one could serve them",
+        config=True,
         part1=ONE_BACKEND,
         part2=ONE_BACKEND,
         part3=ONE_BACKEND,
@@ -197,6 +200,7 @@ BEHAVIOURS = [
         "– – – – yes",
         "hard, 120 minutes",
         "several backends, and five ways to spread clients over them",
+        config=True,
     ),
     row(
         "left out",
@@ -204,6 +208,7 @@ BEHAVIOURS = [
         "– – – – yes",
         "hard, 60 minutes",
         "a backend that fails is tried again and again",
+        config=True,
     ),
     row(
         "health checks",
@@ -211,6 +216,7 @@ BEHAVIOURS = [
         "– – – – yes",
         "hard, 90 minutes",
         "health checks",
+        config=True,
     ),
     row(
         "Lua chooses",
@@ -218,6 +224,7 @@ BEHAVIOURS = [
         "– – – – yes",
         "medium, 60 minutes",
         "a Lua function that chooses the backend",
+        config=True,
     ),
     row(
         "backend settings",
@@ -225,11 +232,9 @@ BEHAVIOURS = [
         "– – – – yes",
         "medium, 60 minutes",
         "wrong settings of several backends, explained",
+        config=True,
     ),
 ]
-
-# What can only be asked of a proxy that takes a config file.
-NEEDS_CONFIG = {"reads Lua", "several backends", "left out", "health checks", "Lua chooses", "backend settings"}
 
 FEW = 2  # rows that a verdict names one by one
 
@@ -258,11 +263,15 @@ def markdown_milestones():
     return "\n".join(lines)
 
 
-def on_the_way(part, reached, askable):
+def askable(takes_config):
+    """Return the names of the rows that can be asked of a program, with a config file or without."""
+    return frozenset(row.name for row in BEHAVIOURS if takes_config or not row.config)
+
+
+def on_the_way(part, last, reached, asked):
     """Return how far a proxy is on the way from a part that it has reached to the last one, or ""."""
-    last = max(PARTS)
     more = [row.name for row in BEHAVIOURS if row.parts[part] != "yes" and row.parts[last] == "yes"]
-    more = [name for name in more if name in askable]
+    more = [name for name in more if name in asked]
     lacking = [name for name in more if name not in reached]
     if len(lacking) == len(more):
         return ""
@@ -271,25 +280,26 @@ def on_the_way(part, reached, askable):
     return f", and has {len(more) - len(lacking)} of the {len(more)} rows from there to part {last}"
 
 
-def verdict(reached, tried, askable=frozenset(BY_NAME)):
+def verdict(reached, tried, asked=frozenset(BY_NAME)):
     """Return, in one sentence or two, what a proxy amounts to that has reached these rows of those that were tried.
 
-    Rows that can't be asked of it (Lua, where it takes no config) count neither way.
+    Rows that are not among those that can be `asked` of it (Lua, where it takes no config) count neither way.
     """
     missing = [row for row in BEHAVIOURS if row.name in tried - reached]
     coming = f"Next: {missing[0].missing}." if missing else "Nothing is missing."
-    if not askable <= tried:
+    if not asked <= tried:
         return coming if missing else "All that was tried works. Now run the whole suite."
-    for part in reversed(PARTS):
-        yes = {row.name for row in BEHAVIOURS if row.parts[part] == "yes"} & askable
-        before = {row.name for row in BEHAVIOURS if row.parts.get(part - 1) == "yes"}
-        if yes <= reached and yes - before:  # a part of which nothing new can be asked is not reached, but passed by
-            return f"Your proxy has reached part {part}{on_the_way(part, reached, askable)}. {coming}"
+    yes = {part: {row.name for row in BEHAVIOURS if row.parts[part] == "yes"} & asked for part in PARTS}
+    # A part of which nothing new can be asked is not reached, but passed by.
+    tellable = [part for part in PARTS if yes[part] - yes.get(part - 1, set())]
+    for part in reversed(tellable):
+        if yes[part] <= reached:
+            return f"Your proxy has reached part {part}{on_the_way(part, tellable[-1], reached, asked)}. {coming}"
 
     def likeness(part):
-        return sum((row.parts[part] == "yes") == (row.name in reached) for row in BEHAVIOURS if row.name in askable)
+        return sum((row.parts[part] == "yes") == (row.name in reached) for row in BEHAVIOURS if row.name in asked)
 
-    nearest = max(PARTS, key=likeness)
+    nearest = max(tellable, key=likeness)
     missing = [row for row in missing if row.parts[nearest] == "yes"]
     return f"Your proxy is nearest to part {nearest}. To reach it, next: {missing[0].missing}."
 

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import textwrap
 
-from behaviours import BEHAVIOURS, BY_NAME, NEEDS_CONFIG, milestone, verdict
+from behaviours import BEHAVIOURS, BY_NAME, askable, milestone, verdict
 from by_hand import BY_HAND
 from support.output import PRINTED as PRINTED_BELOW
 from support.output import at_most
@@ -52,7 +52,7 @@ class ReportCard:
         self.config = config
         self.outcomes = collections.defaultdict(list)  # row's name -> "passed", "failed" or "skipped"
         self.failures = {}  # row's name -> what is known of its first failure
-        self.askable = set(BY_NAME) if config.proxy_command.takes_config else set(BY_NAME) - NEEDS_CONFIG
+        self.asked = askable(config.proxy_command.takes_config)
         self.write = None  # prints a line, as soon as pytest has a terminal
         self.width = min(WIDTH, shutil.get_terminal_size().columns)
 
@@ -100,22 +100,28 @@ class ReportCard:
             self.write(line)
 
     def is_shown(self, row):
-        """Tell whether a row is on the card: after a whole run all that can be asked, otherwise those tried."""
-        return row.name in self.outcomes or row.name in self.askable <= self.outcomes.keys()
+        """Tell whether a row is on the card: each that can be asked after a whole run, and otherwise what was tried."""
+        return self.is_whole() and row.name in self.asked or row.name in self.outcomes
+
+    def is_whole(self):
+        """Tell whether every row has been tried that can be asked of this proxy."""
+        return self.asked <= self.outcomes.keys()
 
     def line(self, row):
-        """Return the card's line for a row: yes, no or –, how many of its tests have passed, and what it is about."""
+        """Return the card's line for a row: yes or no, how many of its tests have passed, and what it is about."""
         outcomes = self.outcomes.get(row.name, [])
-        word = "yes" if row.name in self.reached() else "no" if outcomes else "–"
-        count = f"{outcomes.count('passed')} of {len(outcomes)}" if outcomes else ""
+        word = "yes" if row.name in self.reached() else "no"
+        count = f"{outcomes.count('passed')} of {len(outcomes)}"
         return f"{milestone(row):>2}  {word:<4}{count:<9}{row.text}"
 
     def verdict(self):
         """Yield the last lines: what the proxy amounts to, what comes next, and how to try just that."""
         reached, tried = self.reached(), set(self.outcomes)
-        yield from textwrap.wrap(verdict(reached, tried, self.askable), self.width - 1)
-        if not NEEDS_CONFIG <= self.askable and self.askable <= tried:
-            yield "It takes no config file: rows that need one (–) count neither way."
+        yield from textwrap.wrap(verdict(reached, tried, self.asked), self.width - 1)
+        not_asked = ", ".join(row.name for row in BEHAVIOURS if row.name not in self.asked)
+        if not_asked and self.is_whole():
+            text = f"It takes no config file, so these count neither way: {not_asked}."
+            yield from textwrap.wrap(text, self.width - 1)
         following = [row for row in BEHAVIOURS if row.name in tried - reached]
         if not following and self.config.getoption("milestone"):
             following = [row for row in BEHAVIOURS if milestone(row) > self.config.getoption("milestone")]

@@ -1,7 +1,7 @@
 """Several backends behind one proxy: who gets the next client, who is left out, and what a Lua function may say to it.
 
-A proxy that takes no config file can't be told of more than one backend, and is not asked. Only the row "backend down"
-is asked of every part: there the proxy is told of the backends that it can be told of.
+A proxy that takes no config file can't be told of more than one backend, and is not asked. The row "backend
+down" is asked of all the parts: each is told of the backends that it can be told of.
 """
 
 import socket
@@ -50,11 +50,9 @@ def config_text(*backends, more="", **settings):
 
 
 @pytest.fixture
-def start(command):
+def start(command, request):
     """A function that starts the proxy under test on a config like config_text's; all are ended after the test."""
-    if not command.takes_config:
-        pytest.skip("it takes no config, so it can't be told of several backends")
-    running = []
+    running = request.node.proxies = []
 
     def start_on(*backends, **settings):
         running.append(Proxy(Command(command.words, config_text(*backends, **settings)), 0))
