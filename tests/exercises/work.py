@@ -130,7 +130,7 @@ class Work:
             return self.run_to_its_end([*self.command().program, config.name])
 
     def run_to_its_end(self, words, **options):
-        """Run a program that has to end by itself, and return the finished process; what it says has come back."""
+        """Run a program that has to exit on its own, and return the finished process; what it prints has come back."""
         run = run_briefly(words, **options)
         self.came_back(at_most(run.stderr) or "nothing on stderr")
         return run
@@ -193,14 +193,14 @@ class Work:
         return complaint, notes
 
     def note_trouble(self, complaint):
-        """Note what a program printed that has ended or raised something, or else that one is busy for nothing."""
+        """Note what a program printed that has ended or raised something, or else that one is busy doing nothing."""
         came_back = self.notes.get("came back", "")
         for program in self.running:
             printed = program.printed()
             if TRACEBACK in printed or not program.is_alive():
                 self.notes["printed"] = at_most(printed) or "nothing"
             elif "endless loop" not in complaint and is_busy(program):
-                self.came_back(f"{came_back}\nrsp.py is busy with nothing to do: an endless loop?")
+                self.came_back(f"{came_back}\nrsp.py is busy doing nothing: an endless loop?")
 
 
 class Attack:

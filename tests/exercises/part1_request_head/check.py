@@ -36,7 +36,7 @@ def left_in_the_middle(work):
 
 
 def is_cut_off(client, count):
-    """Send so many bytes; tell whether the other side ends the connection for it."""
+    """Send this many bytes; tell whether the other side ends the connection because of them."""
     try:
         client.socket.sendall(b"x" * count)
         return not client.socket.recv(1)

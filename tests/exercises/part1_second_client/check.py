@@ -73,7 +73,7 @@ def queue(work):
             sock.close()
         silent.close()
     work.sent(f"client 1: connect. Then {TRIES} clients: connect, with a time limit")
-    work.came_back(f"{len(connected)} of them are connected, the others still knock at the door")
+    work.came_back(f"{len(connected)} of them are connected, the others are still trying")
     work.compare(answer, len(connected), "what is listen told, and which of the clients stand in that line?")
 
 

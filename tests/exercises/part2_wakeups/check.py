@@ -33,7 +33,7 @@ def silence(work):
     with SilentBackend() as backend:
         proxy = start_counting(work, backend)
         with proxy.connect():
-            compare(work, answer, wake_ups(proxy), "which descriptor is ready when a client is in line?")
+            compare(work, answer, wake_ups(proxy), "which descriptor is ready when a client is waiting?")
 
 
 def ten_thousand(work):
@@ -57,7 +57,7 @@ def whole_exchange(work):
         with proxy.connect() as client:
             client.send(b"x" * 20)
             client.receive_exactly(10_000)
-            compare(work, answer, wake_ups(proxy), "the client in line, its request, the answer, and the end of file")
+            compare(work, answer, wake_ups(proxy), "the waiting client, its request, the answer, and the end of file")
 
 
 TASKS = [silence, ten_thousand, whole_exchange]

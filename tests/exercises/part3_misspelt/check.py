@@ -34,7 +34,7 @@ def the_others(work):
 
 
 def nothing_like_it(work):
-    """A config that has nothing of the kind is told what it is told today, and a wrong value (a table) is no
+    """For a config with nothing similar in it the message stays as it is, and a wrong value (a table) is not a
     misspelling."""
     for settings in ({**GOOD, "listenPort": None, "name": '"rsp"'}, {**GOOD, "backendPort": "{}"}):
         line = complaint(work, **settings)

@@ -36,7 +36,7 @@ def open_program(directory):
 
 
 def reads_a_file(work):
-    """The proxy complains of a backend that it can't find, and calls it by the word in secret.txt."""
+    """The proxy complains about a backend that it can't find, and its name is the word in secret.txt."""
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         secret, run = run_attack(work, open_program(directory), directory)
     assert f"Couldn't find backend {secret}" in run.stderr, "no secret in it. Hint: backendAddress may be computed"

@@ -10,7 +10,7 @@ LOOK = "Hint: 127.0.0.1 port 50000: 12 bytes up, 345 down, 0.07 s"
 
 
 def entries(work, proxy, count):
-    """Wait for so many lines of the access log; return their numbers: port, up, down, seconds."""
+    """Wait for `count` lines of the access log; return their numbers: port, up, down, seconds."""
     what = f"{count} lines that look as they should. {LOOK}"
     try:
         wait_until(lambda: len(LINE.findall(proxy.errors())) >= count, what, 2)

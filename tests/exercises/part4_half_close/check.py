@@ -73,7 +73,7 @@ def sockets(work):
 
 
 def reset(work):
-    """The same again, but the backend is reset in place of answering. What does the client see, "end" or "reset"?"""
+    """The same again, but the backend resets instead of answering. What does the client see, "end" or "reset"?"""
     answer = work.answer("c")
     with ThinkingBackend(reset=True) as backend, work.start(backend).connect() as client:
         ask(client)

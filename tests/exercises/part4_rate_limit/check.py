@@ -12,7 +12,7 @@ ENVIRONMENT = {"RSP_BYTES_PER_SECOND": str(LIMIT)}
 
 
 def seconds_for(proxy, count):
-    """Download so many bytes, check each, and return how long that took."""
+    """Download `count` bytes, check each, and return how long that took."""
     with proxy.connect(timeout=LONG_PATIENCE) as client:
         start = time.monotonic()
         client.send(b"as fast as you can, please")

@@ -57,7 +57,7 @@ def afterwards(work):
             answer = honest.receive_all()
         proxy.check_unharmed()
     work.came_back(f"{answer[-24:]!r}")
-    assert answer.endswith(b"Hello from the backend.\n"), "that is no answer. Hint: let the attack end by itself"
+    assert answer.endswith(b"Hello from the backend.\n"), "that is no answer. Hint: let the attack exit on its own"
 
 
 TASKS = [no_answer, cheap, afterwards]

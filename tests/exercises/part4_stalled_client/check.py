@@ -35,7 +35,7 @@ def compare_memory(work, name, clients, choices, hint):
 
 
 def one(work):
-    """When nothing moves any more, by about how many MB has the proxy's memory grown: 1, 20 or 200?"""
+    """When everything has come to a standstill, by about how many MB has the proxy's memory grown: 1, 20 or 200?"""
     compare_memory(work, "a", 1, (1, 20, 200), "how much may wait for one side?")
 
 
