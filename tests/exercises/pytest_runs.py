@@ -61,7 +61,7 @@ def outcomes(command, *words, patience=PATIENCE):
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         report = pathlib.Path(directory, "report.xml")
         proxy = shlex.join(command.words)
-        words = ["-c", TESTS / "pytest.ini", "--proxy", proxy, f"--junitxml={report}", *words]
+        words = ["-c", TESTS / "pytest.ini", "--tb=short", "--proxy", proxy, f"--junitxml={report}", *words]
         output = run_pytest(words, patience)
         if not report.exists():
             raise LookupError(f"pytest did not run: {output}")
