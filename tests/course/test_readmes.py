@@ -111,8 +111,8 @@ def test_the_two_commands_come_first():
 
 
 @pytest.mark.parametrize("readme", PART_READMES, ids=short)
-def test_every_part_has_four_exercises_with_hints(readme):
-    """One to predict, one to break, one to fix and one to extend; each with a check and a folded hint."""
+def test_every_part_has_four_exercises(readme):
+    """One to predict, one to break, one to fix and one to extend, each with a check; hints open when asked for."""
     text = section(readme, "Exercises")
     exercises = re.split(r"^\d\. ", text, flags=re.MULTILINE)[1:]
     kinds = [re.match(r"\*\*(\w+)\.\*\*", exercise) for exercise in exercises]
@@ -120,9 +120,11 @@ def test_every_part_has_four_exercises_with_hints(readme):
         f"{short(readme)}: exercises are Predict, Break, Fix and Extend. Hint: number them, and begin with **Predict.**"
     )
     for exercise in exercises:
-        assert "<details><summary>Hint</summary>" in exercise and "</details>" in exercise, (
-            f"{short(readme)}: an exercise has no folded hint. Hint: <details> below it: {exercise[:50]!r}"
-        )
+        assert "exercise.py check " in exercise, f"{short(readme)}: no check. Hint: name the command: {exercise[:50]!r}"
+    assert "exercise.py hint NAME" in text, f"{short(readme)}: where are the hints? Hint: exercise.py hint NAME"
+    assert "<details>" not in text, (
+        f"{short(readme)}: what is folded stands open in a terminal. Hint: put it in hints.md"
+    )
 
 
 def test_checks_of_exercises_choose_some_test():
