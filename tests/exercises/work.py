@@ -97,10 +97,12 @@ class Work:
                 continue  # the docstring
             with contextlib.suppress(ValueError, AttributeError, TypeError):
                 target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-                answers[target.id.lower()] = ast.literal_eval(node.value)
-                continue
+                value = ast.literal_eval(node.value)
+                if not isinstance(value, tuple):  # which is what Python makes of 5,000
+                    answers[target.id.lower()] = value
+                    continue
             line = path.read_text().splitlines()[node.lineno - 1].strip()
-            raise AssertionError(f'answers.py, line {node.lineno}: {line}. Hint: a text needs quotes, a = "text"')
+            raise AssertionError(f'answers.py, line {node.lineno}: {line}. Hint: a = 5000 or a = "text"')
         return answers
 
     def answer(self, name):
