@@ -96,6 +96,14 @@ def test_the_gate_stops_an_unsound_exercise(tmp_path, monkeypatch, capsys):
         assert words in shown, f"{words!r} is missing in:\n{shown}"
 
 
+def test_without_a_command_all_of_them_are_listed():
+    """Whoever has forgotten how it goes sees it."""
+    result = run()
+    assert result.returncode == 1
+    for name in ("list", "start NAME DIR", "check NAME DIR", "hint", "museum", "peers", "gate", "bundle", "check-all"):
+        assert f"exercise.py {name}" in result.stderr, f"{name!r} is missing in:\n{result.stderr}"
+
+
 def test_the_list_names_every_exercise():
     """One line for each: part, kind, length, minutes, objective, and nothing that gives an answer away."""
     listing = run("list")
