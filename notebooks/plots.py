@@ -61,7 +61,7 @@ def show(drawn: Axes | Figure, alt: str):
 
 
 def timeline(clients, title: str) -> Axes:
-    """Draw a bar for each Visit: grey and hatched while it waits in line, blue while it is served; return the axes."""
+    """Draw a bar for each Visit: grey and hatched while it waits its turn, blue while it is served; return the axes."""
     _, axes = plt.subplots()
     for client in clients:
         wait = {"color": "white", "edgecolor": GREY, "hatch": "////"}
@@ -73,7 +73,7 @@ def timeline(clients, title: str) -> Axes:
             f"{client.answered:.2f} s", (client.answered, client.name), (6, 0), textcoords="offset points", va="center"
         )
     legend = [
-        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="waits in line"),
+        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="waits its turn"),
         Patch(color=BLUE, label="is being served"),
         Line2D([], [], **dot, label="is connected"),
     ]

@@ -1,7 +1,7 @@
 """How fast each part is beside what people really use, on this machine, today: `make bench`.
 
     python tests/benchmarks/bench.py [--quick] [--proxy NAME='command with {port} {backend_host} {backend_port}']
-    python tests/benchmarks/bench.py --switched-off    # part 4 beside part 4 without this or that
+    python tests/benchmarks/bench.py --switched-off    # part 4 beside itself, one thing switched off
     python tests/benchmarks/bench.py --backends        # part 5 with one backend, 3 or 100, beside part 4
     python tests/benchmarks/bench.py --against DIR     # part 4 as it is, beside DIR: part 4 as it was, say
 

@@ -271,5 +271,5 @@ def test_a_missing_git_is_one_clear_line(words, tmp_path):
     (tmp_path / "mine.py").write_text("")
     result = run(*[word.format(tmp_path) for word in words], env={"PATH": str(tmp_path)})
     assert result.returncode == 1 and not result.stdout, result.stdout
-    assert re.fullmatch("git is missing, .* Install it: .*git", result.stderr.strip()), result.stderr
+    assert re.fullmatch("git, .* is missing. Install it: .*git", result.stderr.strip()), result.stderr
     assert not (tmp_path / "new").exists(), "there is a directory without its solution, that a second try stumbles over"

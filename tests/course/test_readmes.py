@@ -271,13 +271,13 @@ def test_the_sample_report_card_is_in_the_report_cards_words(readme):
 def test_claimed_line_counts_are_true():
     """Where README.md gives the length of part 1, it is the length of part 1."""
     claimed = re.search(r"a blocking loop of (\d+) lines", README.read_text())
-    assert claimed, "README.md gives part 1's length no more. Hint: remove this test, or say it in the same words."
+    assert claimed, "README.md no longer gives part 1's length. Hint: remove this test, or say it in the same words."
     lines = len((ROOT / "part1_single" / "rsp.py").read_text().splitlines())
     assert int(claimed[1]) == lines, f"README.md says {claimed[1]} lines; part1_single/rsp.py has {lines}."
 
 
 def test_the_claimed_number_of_tests_is_near():
-    """The last line of `make test` in README.md adds up to the tests that there are, give or take a twentieth."""
+    """The last line of `make test` in README.md adds up to the number of tests, give or take a twentieth."""
     claimed = re.search(r"^=+ (\d+) passed, (\d+) xfailed in ", README.read_text(), re.MULTILINE)
     assert claimed, "README.md does not show how `make test` ends. Hint: copy its last line."
     command = [sys.executable, "-m", "pytest", "tests", "--collect-only", "-q"]
@@ -421,7 +421,7 @@ def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path
 
 @pytest.mark.parametrize(("readme", "command", "shown"), marked(transcripts()))
 def test_a_command_prints_what_the_readme_shows(readme, command, shown, tmp_path):
-    """Run a command that ends by itself, and compare what it prints."""
+    """Run a command that exits on its own, and compare what it prints."""
     real = run(command, tmp_path)
     assert appears_in(shown, real), (
         f"{short(readme)}: this command prints something else: {command}\nREADME: {shown}\nreally: {real[:20]}\n"

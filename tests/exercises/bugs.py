@@ -26,7 +26,7 @@ class Bug:
     """One patch of the museum."""
 
     def __init__(self, name):
-        """Read the patch; a name that there is not is a LookupError."""
+        """Read the patch; an unknown name is a LookupError."""
         self.name = name
         self.patch = MUSEUM / f"{name}.patch"
         if not self.patch.exists():

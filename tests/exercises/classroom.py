@@ -83,7 +83,7 @@ def students_directories(directory):
 
 
 def check_all(directories, csv_file, seconds):
-    """Check the directories of a class, each for so many seconds at most; print a table, and write it as CSV."""
+    """Check the directories of a class, each for at most `seconds`; print a table, and write it as CSV."""
     found = [path for directory in directories for path in students_directories(directory)]
     with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
         results = list(pool.map(lambda path: check_one(path, seconds), found))

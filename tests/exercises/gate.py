@@ -1,4 +1,4 @@
-"""The gate: is an exercise sound? Its starter fails, its solution passes, its texts are complete, and no answers."""
+"""The gate: is an exercise sound? Its starter fails, its solution passes, its texts are complete and no giveaway."""
 
 import ast
 import concurrent.futures
@@ -79,7 +79,7 @@ def answers_of(exercise):
 
 
 def gives_away(answer, text):
-    """Tell whether an answer stands in a text. Yes, no and what has one digit may stand anywhere, for other reasons."""
+    """Tell whether a text contains an answer. Yes, no and single digits may be anywhere, for other reasons."""
     answer = str(answer)
     plain = text.replace("*", "").replace(",", "")
     return len(answer) > 1 and answer not in ("yes", "no") and bool(re.search(rf"\b{re.escape(answer)}\b", plain))

@@ -34,7 +34,7 @@ class Command:
     def __init__(self, words, config=CONFIG, forgiving=False):
         """Take the words as they are; `config` is the config file's text, with the same words in braces.
 
-        A `forgiving` one is somebody's own: what it writes into its log is its own affair.
+        A `forgiving` one is somebody's own, and may write what it likes into its log.
         """
         self.words = words
         self.config = config
@@ -101,9 +101,9 @@ def any_command(text):
 
 
 def run_briefly(words, patience=START_PATIENCE, **options):
-    """Run a program that is expected to end by itself at once; return a CompletedProcess with what it printed.
+    """Run a program that should exit at once; return a CompletedProcess with what it printed.
 
-    Raises AssertionError, and ends the program, when it goes on for longer. Options as for subprocess.Popen.
+    Raises AssertionError, and ends the program, if it runs for longer than `patience`. Options as for subprocess.Popen.
     """
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -135,9 +135,9 @@ def check_one_line(run, *words):
 
 
 def check_complaint(run, *words):
-    """Raise AssertionError unless a program of whoever's has ended in failure, and has said one of these words.
+    """Raise AssertionError unless somebody's program has ended in failure, and has said one of these words.
 
-    The contract for everybody's proxy: any failing status, some few lines, in capitals or not, wherever.
+    The contract for everybody's proxy: any failing status, a few lines, in capitals or not, wherever.
     """
     printed = run.stdout + run.stderr
     assert run.returncode != 0, with_output("exit status 0, after a bad start. Hint: end with status 1", printed)
@@ -246,7 +246,7 @@ class Proxy:
         self.directory.cleanup()
 
     def signal_and_wait(self, number=signal.SIGTERM):
-        """Send a signal, as a terminal does, to all that the command has started; return the seconds until it ends."""
+        """Send a signal, as a terminal does, to all that the command started; return the seconds until it ends."""
         start = time.monotonic()
         os.killpg(self.pid, number)
         try:
@@ -322,7 +322,7 @@ class Proxy:
         return sum(process.num_fds() for process in self.known())
 
     def limit_open_files(self, count):
-        """Let it have so many file descriptors, and no more; see prlimit(2)."""
+        """Let it have this many file descriptors and no more; see prlimit(2)."""
         more = count - self.open_files()
         for process in self.known():
             limit = process.num_fds() + more

@@ -1,4 +1,4 @@
-"""Programs of the system that some tests, notebooks and the benchmark start, and the Debian packages that bring them.
+"""System programs that some tests, notebooks and the benchmark start, and the Debian packages that provide them.
 
 Nothing else in the course needs them. A test says so with `@pytest.mark.needs("curl")`, and is left out where curl is
 missing. Run as a program, this file prints the packages that are missing here, one a line.
