@@ -73,7 +73,7 @@ def timeline(clients, title: str) -> Axes:
             f"{client.answered:.2f} s", (client.answered, client.name), (6, 0), textcoords="offset points", va="center"
         )
     legend = [
-        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="waits its turn"),
+        Patch(facecolor="white", edgecolor=GREY, hatch="////", label="waits in line"),
         Patch(color=BLUE, label="is being served"),
         Line2D([], [], **dot, label="is connected"),
     ]
