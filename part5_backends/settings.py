@@ -75,7 +75,7 @@ def read_flag(value, name):
 
 
 def read_table(settings, value, name, fields):
-    """Return a Lua table as a dictionary; raise ConfigError when it is none, or has a field that there is not."""
+    """Return a Lua table as a dictionary; raise ConfigError if it isn't one, or has an unknown field."""
     if not is_table(value):
         refuse(name, f"a table: {{{', '.join(fields)}}}")
     table = settings.to_dict(value, name)

@@ -221,7 +221,7 @@ COLUMNS = {"to old": (8, ".3f"), "to part4": (10, ".2f"), "middle half": (13, ""
            "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
-AIMS = [  # what stands on the line; workload and figure; the least, or the most, that part 4 is to reach
+AIMS = [  # the line's title; workload and figure; the least, or the most, that part 4 is to reach
     ("a connection per request, to nginx", "connections", "to nginx", 0.95, None),
     ("keep-alive, to nginx", "keep-alive", "to nginx", 1.0, None),
     ("10 MB answers, to nginx", "bulk", "to nginx", 1.5, None),

@@ -178,7 +178,7 @@ def upload(contender, scale):
 
 
 def ask_once(contender):
-    """Return the seconds that one small request of its own connection takes."""
+    """Return the seconds that one small request takes, on a connection of its own."""
     start = time.perf_counter()
     with Client(contender.port, timeout=10) as client:
         client.send(b"GET /small HTTP/1.0\r\n\r\n")

@@ -121,7 +121,7 @@ def test_the_list_names_every_exercise():
 @NEEDS_SOLUTIONS
 @pytest.mark.parametrize("mark, made", [("exercises", cards.markdown_table), ("questions", cards.markdown_questions)])
 def test_the_teachers_tables_are_the_exercises_own(mark, made):
-    """The tables in the teacher's page are made of the cards and of what stands beside them."""
+    """The tables in the teacher's page are made from the cards and the files beside them."""
     text = (cards.HERE / "README.md").read_text()
     shown = text.partition(f"<!-- {mark} -->\n")[2].partition(f"\n<!-- /{mark} -->")[0]
     assert shown == made(), (

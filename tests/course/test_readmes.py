@@ -341,7 +341,7 @@ def definitions(path):
 
 @pytest.mark.parametrize("part", list(PARTS)[1:])
 def test_definitions_keep_their_order_from_part_to_part(part):
-    """What a file defines in one part and in the next stands in the same order in both, so that the diff reads well."""
+    """What a file defines in one part and in the next comes in the same order in both, so that the diff reads well."""
     before, after = ROOT / PARTS[part - 1], ROOT / PARTS[part]
     names = {path.name for path in before.glob("*.py")} & {path.name for path in after.glob("*.py")}
     assert "rsp.py" in names, f"{short(before)} and {short(after)} should both have an rsp.py."

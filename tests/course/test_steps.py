@@ -28,7 +28,7 @@ NEEDS_LUPA = pytest.mark.skipif(importlib.util.find_spec("lupa") is None, reason
 
 
 def lay_out(*words, program=STEPS / "lay_out.py"):
-    """Return what became of the reader's command, or of another one that stands beside it."""
+    """Return what became of the reader's command, or of another one beside it."""
     command = [sys.executable, program, *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
