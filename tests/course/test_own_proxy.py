@@ -219,7 +219,12 @@ what = client.recv(100).no_such_thing
 def test_a_proxy_that_dies_has_its_traceback_shown(tmp_path):
     """Its traceback, before anything else, and no more than some ten lines."""
     (tmp_path / "mine.py").write_text(DIES)
-    result = run_suite("-k", "gets_its_answer and not half", "--proxy", f"{sys.executable} {tmp_path}/mine.py {{port}}")
+    result = run_suite(
+        "-k",
+        "gets_its_answer and not half",
+        "--proxy",
+        f"{shlex.join([sys.executable, str(tmp_path / 'mine.py')])} {{port}}",
+    )
     printed = result.stdout.partition("printed: ")[2].partition("\n\n")[0].strip().splitlines()
     assert printed[0].strip() == "Traceback (most recent call last):" and len(printed) <= 10, result.stdout
     assert printed[-1].strip().startswith("AttributeError: 'bytes' object has no attribute"), result.stdout
@@ -234,7 +239,7 @@ def test_the_milestones_stop_at_the_first_that_is_not_reached():
     for words in (
         "sent: ",
         "received: ",
-        f"python {ROOT}/part1_single/rsp.py 8000 127.0.0.1 8001 & proxy=$!",
+        f"python {shlex.quote(str(ROOT / 'part1_single' / 'rsp.py'))} 8000 127.0.0.1 8001 & proxy=$!",
         "curl -s",
     ):
         assert words in result.stdout, f"{words!r} is missing in:\n{result.stdout}"

@@ -337,7 +337,7 @@ def test_a_backend_that_refuses_is_not_tried_again_for_the_same_client(start, th
 
 def check_text(**fields):
     """Return the setting `check`, fast enough for a test; fields that are lists are written as they are."""
-    fields = {"interval": 50, "rise": 2, "fall": 3, "timeout": 40} | fields
+    fields = {"interval": 50, "rise": 2, "fall": 3, "timeout": 1000} | fields
     pairs = [f"{name} = {value if name == 'expect' else lua(value)}" for name, value in fields.items()]
     return f"check = {{{', '.join(pairs)}}}"
 
@@ -398,8 +398,8 @@ def test_only_an_http_check_finds_a_backend_that_accepts_and_never_answers(start
         blind = start(silent, other, more=check_text())
         time.sleep(0.5)
         assert blind.errors() == ""
-        proxy = start(silent, other, more=check_text(type="http"))
-        wait_for_log(proxy, f"Backend {name} is down", "no answer in 0.04 s")
+        proxy = start(silent, other, more=check_text(type="http", timeout=300))
+        wait_for_log(proxy, f"Backend {name} is down", "no answer in 0.3 s")
         for _ in range(4):
             assert proxy.get("/").status_code == 200
 
