@@ -160,7 +160,7 @@ class SlowBackend(Backend):
     """Thinks about each request for some seconds, answers, and closes; notes when each request arrived."""
 
     def __init__(self, seconds, answer=b"HTTP/1.0 200 OK\r\n\r\ndone\n", **options):
-        """Prepare to answer after so many seconds; any number of clients at once."""
+        """Prepare to answer after `seconds`; any number of clients at once."""
         self.seconds = seconds
         self.answer = answer
         self.arrivals = {}  # what was asked for -> time.monotonic() of its arrival
@@ -176,7 +176,7 @@ class SlowBackend(Backend):
 
 
 class BusyBackend(SlowBackend):
-    """A SlowBackend that works on only so many requests at a time, as one with so many processes; the rest wait.
+    """A SlowBackend that works on `slots` requests at a time, as if it had that many processes; the rest wait.
 
     It answers with its name, and notes how many requests it has at hand, waiting or not.
     """
@@ -291,7 +291,7 @@ def log_times(proxy: Proxy, start: float) -> list[tuple[float, str]]:
 
 
 class SteadyBackend(Backend):
-    """Takes one read of request, then sends an answer at a steady speed, and closes."""
+    """Reads once, whatever the request, then sends an answer at a steady speed, and closes."""
 
     def __init__(self, answer, speed, **options):
         """Prepare to send the answer's bytes at `speed` bytes per second, or more slowly if they are not taken."""
@@ -312,8 +312,8 @@ class SteadyBackend(Backend):
 def read_in_phases(client, phases):
     """Read as the phases say, up to the end of file; return what came, and when each stall began and ended.
 
-    A phase is: a stall (seconds), then so many bytes (None: all there are), at a speed (bytes per second; None: as fast
-    as it goes). Times are seconds since the call.
+    A phase is: a stall (seconds), then a number of bytes (None: all there are), at a speed (bytes per second; None: as
+    fast as it goes). Times are seconds since the call.
     """
     data, stalls, begin = bytearray(), [], time.monotonic()
     for stall, count, speed in phases:

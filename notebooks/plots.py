@@ -61,7 +61,7 @@ def show(drawn: Axes | Figure, alt: str):
 
 
 def timeline(clients, title: str) -> Axes:
-    """Draw a bar for each Visit: grey and hatched while it waits in line, blue while it is served; return the axes."""
+    """Draw a bar for each Visit: grey and hatched while it waits its turn, blue while it is served; return the axes."""
     _, axes = plt.subplots()
     for client in clients:
         wait = {"color": "white", "edgecolor": GREY, "hatch": "////"}

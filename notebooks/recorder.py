@@ -2,7 +2,7 @@
 
     python recorder.py RECORDING path/to/rsp.py ARGUMENTS...
 
-It puts its own classes in the place of Python's sockets and select.epoll, then runs rsp.py, which notices nothing. Each
+It puts its own classes in place of Python's sockets and select.epoll, then runs rsp.py, which notices nothing. Each
 wake-up and each call becomes one line of JSON in the file RECORDING. RecordedProxy, in experiments.py, starts it and
 reads that.
 """
@@ -80,18 +80,18 @@ class RecordedSocket(RealSocket):
         recorder.sockets[self.fileno()] = self
 
     def listen(self, *arguments):
-        """Who listens is the server."""
+        """Note that this socket listens: it is the server."""
         self.who = "server"
         return super().listen(*arguments)
 
     def _accept(self):
-        """Who has been accepted is a client, the next one. Every accept, of the library's or a part's, calls this."""
+        """Note whom it accepts: the next client. Every accept, the library's or a part's, calls this."""
         accepted = recorder.call(self, "accept", super()._accept)
         recorder.clients += 1
         return accepted
 
     def connect(self, address):
-        """Who is connected to is the backend, for the client that came last."""
+        """Note that this socket connects: it is the backend of the latest client."""
         self.who, self.number = "backend", recorder.clients
         return recorder.call(self, "connect", super().connect, address)
 
@@ -169,7 +169,7 @@ def event_names(events):
 
 
 def run_recorded(recording, program, *arguments):
-    """Run a program in this process as if it had been started by itself, and record it."""
+    """Run a program in this process as if it had been started on its own, and record it."""
     global recorder
     recorder = Recorder(recording)
     socket.socket = RecordedSocket

@@ -85,7 +85,7 @@ class Connection:
         self.peer = None  # the Connection at the other end of the pair
         self.write_buffer = bytearray()  # what the socket has not taken yet
         self.addresses = None  # while connecting: an iterator over the addresses left to try
-        self.input = READING  # its states, and those of the output, stand at the head of this module
+        self.input = READING  # its states, and the output's, are listed at the head of this module
         self.output = output
         self.changed = False  # something has happened from which settle has to draw conclusions
         self.thorough = False  # even a read that returns little may have left something behind

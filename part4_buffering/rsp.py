@@ -4,7 +4,7 @@ Mirrors the posts "pause to regroup: non-blocking output", "pause to regroup: fi
 slow writes to the network".
 
 Unlike part 3:
-- One connection.py serves both sides, in place of client_socket.py and backend_socket.py: as "fixed it!" says,
+- One connection.py serves both sides, instead of client_socket.py and backend_socket.py: as "fixed it!" says,
   this should have to be fixed in one place only.
 - Bytes that a socket does not take wait in a write buffer until EPOLLOUT says that there is room. So does closing.
 - A half-closed connection goes on in its other direction, and a reset is passed on as a reset.

@@ -69,7 +69,7 @@ class Settings:
     def to_dict(self, table, name):
         """Return a Lua table as a dictionary; raise ConfigError when a text in it is not UTF-8."""
         try:
-            return dict(table.items())  # past its metatable, as Lua's own next does
+            return dict(table.items())  # without its metatable, as Lua's own next does
         except UnicodeDecodeError:
             raise ConfigError(f"Error parsing config file: {name} has a text that is not UTF-8.") from None
 

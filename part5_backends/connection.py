@@ -84,7 +84,7 @@ class Connection:
         self.write_buffer = bytearray()  # what the socket has not taken yet
         self.addresses = None  # while connecting: an iterator over the backends and addresses left to try
         self.backend = None  # a backend's side: the BalancedBackend that it is connected to
-        self.input = READING  # its states, and those of the output, stand at the head of this module
+        self.input = READING  # its states, and the output's, are listed at the head of this module
         self.output = output
         self.changed = False  # something has happened from which settle has to draw conclusions
         self.thorough = False  # even a read that returns little may have left something behind

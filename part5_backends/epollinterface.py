@@ -59,10 +59,10 @@ def call_later(seconds, function, *arguments):
 
 
 class Deadlines:
-    """A time limit of one length for many, most of whom keep to it: to start and to stop one costs next to nothing."""
+    """The same time limit for many, most of whom keep to it: starting and stopping one costs next to nothing."""
 
     def __init__(self, seconds):
-        """Have them all take so many seconds."""
+        """Allow each of them this many seconds."""
         self.seconds = seconds
         self.due = {}  # object -> when its time is over (seconds, time.monotonic); in that order
         self.watching = False  # a timer will look at the first of them

@@ -14,7 +14,7 @@ from health import Check
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
 HEAVIEST = 100  # that a weight may be
-LONGEST_SEND = 4096  # bytes that check.send may be; so many fit into the buffer of every fresh socket
+LONGEST_SEND = 4096  # bytes that check.send may be; this many fit into the buffer of every fresh socket
 MOST_BACKENDS = 1000
 
 # What a config may set. Its other globals are its own business, unless they look like a slip.
@@ -54,7 +54,7 @@ def read_whole_number(value, name, low, high):
 
 
 def read_seconds(value, name, default, low=1):
-    """Return a time of so many milliseconds in seconds, or a default, which is in milliseconds too."""
+    """Return a time in seconds, given in milliseconds, as is the default."""
     return read_whole_number(default if value is None else value, name, low, LONGEST) / 1000
 
 
@@ -75,7 +75,7 @@ def read_flag(value, name):
 
 
 def read_table(settings, value, name, fields):
-    """Return a Lua table as a dictionary; raise ConfigError when it is none, or has a field that there is not."""
+    """Return a Lua table as a dictionary; raise ConfigError if it isn't one, or has an unknown field."""
     if not is_table(value):
         refuse(name, f"a table: {{{', '.join(fields)}}}")
     table = settings.to_dict(value, name)

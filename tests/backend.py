@@ -29,10 +29,10 @@ class SlowHandler(HttpHandler):
 
 
 class FullFromTheStart(FullBackend):
-    """Shuts the door as soon as it has its one client."""
+    """Accepts one client, and then nobody."""
 
     def serve(self, connection):
-        """Fill the line, then be an echo."""
+        """Fill the queue, then be an echo."""
         self.fill()
         super().serve(connection)
 

@@ -3,7 +3,7 @@
     python tests/carry.py                         what has changed since the last commit, in any part
     python tests/carry.py --since HEAD~1          what has changed since another commit
     python tests/carry.py part3_lua/config.py     the changes of one file, or of one directory, from that part on
-    python tests/carry.py --accept part4_buffering    the part's differences from the part before are meant
+    python tests/carry.py --accept part4_buffering    the part's differences from the part before are intended
 
 Each part gets what the part before has changed: base is the earlier part's file as it was, one side is what it is now,
 the other is the later part's file. Conflicts are left in the file, marked and named. Nothing is committed.
@@ -157,9 +157,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python tests/carry.py", description=__doc__.split("\n")[0])
     parser.add_argument("paths", nargs="*", metavar="PATH", help="a part, or a file of one; otherwise all of them")
     parser.add_argument("--since", default="HEAD", metavar="COMMIT", help="carry what has changed since; default: HEAD")
-    parser.add_argument(
-        "--accept", action="store_true", help="carry nothing: the differences that there are, are meant"
-    )
+    parser.add_argument("--accept", action="store_true", help="carry nothing; accept the differences as intended")
     options = parser.parse_args()
     try:
         need_git()

@@ -1,6 +1,6 @@
 """Runs every behaviour against every part, or against the program that --proxy names, which gets a report card.
 
-With workers (pytest -n 2) each collects and runs by itself. What they have to know of each other goes through a
+With workers (pytest -n 2) each collects and runs on its own. What they need to know about each other goes through a
 directory; what the report card needs travels with the tests' reports to the process that prints it.
 """
 
@@ -18,7 +18,7 @@ from support.harness import Command, Proxy, any_command, part_command
 from support.left_out import LeftOut
 from support.parts import PARTS
 
-YOURS = "yours"  # in place of a part's number: the program that --proxy names
+YOURS = "yours"  # instead of a part's number: the program that --proxy names
 DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
 WORKERS = 4  # tests at a time of somebody's own proxy; most of it is waiting
 BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another one runs
@@ -70,7 +70,7 @@ def pytest_configure(config):
 
 
 def proxy_command(config):
-    """Return the Command for what --proxy names, or None; what can't be meant is a UsageError."""
+    """Return the Command for what --proxy names, or None; raise UsageError for one that makes no sense."""
     text = config.getoption("--proxy")
     number = config.getoption("--milestone")
     if text is None:
@@ -120,7 +120,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """With --proxy leave alone what is about the course itself."""
+    """With --proxy, ignore what is about the course itself."""
     if config.proxy_command and collection_path.name == "course":
         return True
     return None
@@ -202,7 +202,7 @@ def command(part, request):
 
 @pytest.fixture
 def strict(request):
-    """Whether each word is demanded of the proxy under test, as of the parts, or only what the page promises."""
+    """Whether the exact wording is required, as it is of the parts, or only what the page asks for."""
     return request.config.proxy_command is None
 
 

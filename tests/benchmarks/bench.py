@@ -1,7 +1,7 @@
 """How fast each part is beside what people really use, on this machine, today: `make bench`.
 
     python tests/benchmarks/bench.py [--quick] [--proxy NAME='command with {port} {backend_host} {backend_port}']
-    python tests/benchmarks/bench.py --switched-off    # part 4 beside part 4 without this or that
+    python tests/benchmarks/bench.py --switched-off    # part 4 beside itself, one thing switched off
     python tests/benchmarks/bench.py --backends        # part 5 with one backend, 3 or 100, beside part 4
     python tests/benchmarks/bench.py --against DIR     # part 4 as it is, beside DIR: part 4 as it was, say
 
@@ -221,7 +221,7 @@ COLUMNS = {"to old": (8, ".3f"), "to part4": (10, ".2f"), "middle half": (13, ""
            "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
-AIMS = [  # what stands on the line; workload and figure; the least, or the most, that part 4 is to reach
+AIMS = [  # the line's title; workload and figure; the least, or the most, that part 4 is to reach
     ("a connection per request, to nginx", "connections", "to nginx", 0.95, None),
     ("keep-alive, to nginx", "keep-alive", "to nginx", 1.0, None),
     ("10 MB answers, to nginx", "bulk", "to nginx", 1.5, None),

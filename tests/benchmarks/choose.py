@@ -21,7 +21,7 @@ CLIENTS, TIMES = 20_000, 7
 
 
 def backend_set(count, rule):
-    """Return the BackendSet of a config with so many backends."""
+    """Return the BackendSet of a config with `count` backends."""
     from config import read_config_file  # part 5's, once main has said where that is
     from settings import read_settings
 

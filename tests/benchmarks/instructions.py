@@ -3,7 +3,7 @@
     python tests/benchmarks/instructions.py [NAME...] [--requests N]
 
 The contender runs under valgrind, once with N requests and once with 2 N; the difference is what N requests cost,
-without the start. The kernel's share is not in it. Two versions of a program can so be compared at any hour. For how
+without the start. The kernel's share is not in it. So two versions of a program can be compared at any time. For how
 fast they are, ask bench.py.
 """
 
@@ -26,7 +26,7 @@ PATIENCE = 120  # seconds until it listens, or answers: valgrind makes everythin
 
 
 def count(words, port, requests, options):
-    """Return the instructions of a program, from its start to its end, with so many requests between them."""
+    """Return the instructions of a program, from its start to its end, with `requests` requests in between."""
     valgrind = [find("valgrind"), "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", *words]
     with subprocess.Popen(valgrind, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -44,7 +44,7 @@ class Workload:
 
     name: str
     title: str  # for table and plot
-    unit: str  # of which the rate is so many a second
+    unit: str  # the rate is this many of them a second
     run: Callable  # (contender, scale) -> (rate, how many units were done)
     without: tuple = ()  # contenders that can't do it at all
 
@@ -105,7 +105,7 @@ def check_slow_download(contender):
 
 
 def check_slow_upload(contender):
-    """Send a big request to a backend that begins to read only when no more of it is taken, through a small window.
+    """Send a big request to a backend that doesn't start reading until no more is taken, through a small window.
 
     So every byte that the backend's socket does not take at once has to wait somewhere, or is lost, on every run.
     """
@@ -178,7 +178,7 @@ def upload(contender, scale):
 
 
 def ask_once(contender):
-    """Return the seconds that one small request of its own connection takes."""
+    """Return the seconds that one small request takes, on a connection of its own."""
     start = time.perf_counter()
     with Client(contender.port, timeout=10) as client:
         client.send(b"GET /small HTTP/1.0\r\n\r\n")

@@ -57,7 +57,7 @@ def test_the_first_page_has_the_figures_of_the_million():
 
 
 def test_the_page_shows_what_part_4_is_held_to():
-    """Next to each table stands how far part 4 got with what the course has set itself."""
+    """Next to each table is how close part 4 came to the course's own aims."""
     page = (BENCHMARKS / "README.md").read_text()
     for shown in (held_to(saved("results")["summary"]), million.held_to(saved("million")["results"])):
         assert shown in page, f"tests/benchmarks/README.md shows something else. Hint: paste this:\n{shown}"

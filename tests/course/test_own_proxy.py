@@ -105,7 +105,7 @@ STARTED = 'print(f"Started.  Listening on port {sys.argv[1]}.", flush=True)'
     ids=["one blank", "says nothing", "says something else", "usage in three lines"],
 )
 def test_what_the_page_tolerates_is_tolerated(old, new, tmp_path):
-    """Start line, usage: the words of the parts are not demanded of anybody else."""
+    """Start line, usage: nobody else has to use the words of the parts."""
     text = skeleton("python")
     assert old in text
     (tmp_path / "mine.py").write_text(text.replace(old, new))
@@ -217,7 +217,7 @@ what = client.recv(100).no_such_thing
 
 
 def test_a_proxy_that_dies_has_its_traceback_shown(tmp_path):
-    """Its own, before all else, and no more than some ten lines."""
+    """Its traceback, before anything else, and no more than some ten lines."""
     (tmp_path / "mine.py").write_text(DIES)
     result = run_suite(
         "-k",

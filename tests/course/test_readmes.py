@@ -111,8 +111,8 @@ def test_the_two_commands_come_first():
 
 
 @pytest.mark.parametrize("readme", PART_READMES, ids=short)
-def test_every_part_has_four_exercises_with_hints(readme):
-    """One to predict, one to break, one to fix and one to extend; each with a check and a folded hint."""
+def test_every_part_has_four_exercises(readme):
+    """One to predict, one to break, one to fix and one to extend, each with a check; hints open when asked for."""
     text = section(readme, "Exercises")
     exercises = re.split(r"^\d\. ", text, flags=re.MULTILINE)[1:]
     kinds = [re.match(r"\*\*(\w+)\.\*\*", exercise) for exercise in exercises]
@@ -120,9 +120,11 @@ def test_every_part_has_four_exercises_with_hints(readme):
         f"{short(readme)}: exercises are Predict, Break, Fix and Extend. Hint: number them, and begin with **Predict.**"
     )
     for exercise in exercises:
-        assert "<details><summary>Hint</summary>" in exercise and "</details>" in exercise, (
-            f"{short(readme)}: an exercise has no folded hint. Hint: <details> below it: {exercise[:50]!r}"
-        )
+        assert "exercise.py check " in exercise, f"{short(readme)}: no check. Hint: name the command: {exercise[:50]!r}"
+    assert "exercise.py hint NAME" in text, f"{short(readme)}: where are the hints? Hint: exercise.py hint NAME"
+    assert "<details>" not in text, (
+        f"{short(readme)}: what is folded stands open in a terminal. Hint: put it in hints.md"
+    )
 
 
 def test_checks_of_exercises_choose_some_test():
@@ -269,13 +271,13 @@ def test_the_sample_report_card_is_in_the_report_cards_words(readme):
 def test_claimed_line_counts_are_true():
     """Where README.md gives the length of part 1, it is the length of part 1."""
     claimed = re.search(r"a blocking loop of (\d+) lines", README.read_text())
-    assert claimed, "README.md gives part 1's length no more. Hint: remove this test, or say it in the same words."
+    assert claimed, "README.md no longer gives part 1's length. Hint: remove this test, or say it in the same words."
     lines = len((ROOT / "part1_single" / "rsp.py").read_text().splitlines())
     assert int(claimed[1]) == lines, f"README.md says {claimed[1]} lines; part1_single/rsp.py has {lines}."
 
 
 def test_the_claimed_number_of_tests_is_near():
-    """The last line of `make test` in README.md adds up to the tests that there are, give or take a twentieth."""
+    """The last line of `make test` in README.md adds up to the number of tests, give or take a twentieth."""
     claimed = re.search(r"^=+ (\d+) passed, (\d+) xfailed in ", README.read_text(), re.MULTILINE)
     assert claimed, "README.md does not show how `make test` ends. Hint: copy its last line."
     command = [sys.executable, "-m", "pytest", "tests", "--collect-only", "-q"]
@@ -339,7 +341,7 @@ def definitions(path):
 
 @pytest.mark.parametrize("part", list(PARTS)[1:])
 def test_definitions_keep_their_order_from_part_to_part(part):
-    """What a file defines in one part and in the next stands in the same order in both, so that the diff reads well."""
+    """What a file defines in one part and in the next comes in the same order in both, so that the diff reads well."""
     before, after = ROOT / PARTS[part - 1], ROOT / PARTS[part]
     names = {path.name for path in before.glob("*.py")} & {path.name for path in after.glob("*.py")}
     assert "rsp.py" in names, f"{short(before)} and {short(after)} should both have an rsp.py."
@@ -419,7 +421,7 @@ def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path
 
 @pytest.mark.parametrize(("readme", "command", "shown"), marked(transcripts()))
 def test_a_command_prints_what_the_readme_shows(readme, command, shown, tmp_path):
-    """Run a command that ends by itself, and compare what it prints."""
+    """Run a command that exits on its own, and compare what it prints."""
     real = run(command, tmp_path)
     assert appears_in(shown, real), (
         f"{short(readme)}: this command prints something else: {command}\nREADME: {shown}\nreally: {real[:20]}\n"

@@ -186,7 +186,7 @@ def test_the_config_in_the_top_directory_is_good(part, tmp_path):
 
 @ALL_PARTS
 def test_it_runs_from_any_directory(part, tmp_path, monkeypatch):
-    """A part imports only what stands beside it, wherever it is started."""
+    """A part imports only what is beside it, wherever it is started."""
     monkeypatch.chdir(tmp_path)
     with HttpBackend() as backend, Proxy(part_command(part), backend.port) as proxy:
         assert proxy.get("/").status_code == 200
@@ -229,7 +229,7 @@ def test_a_backend_that_is_down_costs_one_log_line(part):
 
 @ALL_PARTS
 def test_a_client_that_leaves_costs_no_log_line(part):
-    """Leaving without a word, and a reset before, in and after an answer, are everyday life."""
+    """Leaving without a word, or by a reset before, during or after an answer, is nothing unusual."""
     with HttpBackend() as backend, Proxy(part_command(part), backend.port) as proxy:
         for way in ("close", "reset"):
             with proxy.connect() as client:
@@ -274,7 +274,7 @@ def test_ctrl_c_while_it_still_imports_leaves_no_traceback(part, tmp_path):
 @ALL_PARTS
 @pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"], ids=["full", "closed", "nobody reads"])
 def test_it_serves_even_if_its_stdout_takes_nothing(part, stdout):
-    """A start line that nobody can read is worth one line on stderr, and no reason not to serve."""
+    """A start line that nobody can read is worth one line on stderr; the proxy serves all the same."""
     command = part_command(part)
     words = ["sh", "-c", f'trap "" INT; "$0" "$@" {stdout}', *command.words]
     with HttpBackend() as backend, Proxy(Command(words), backend.port) as proxy:

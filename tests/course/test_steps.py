@@ -28,7 +28,7 @@ NEEDS_LUPA = pytest.mark.skipif(importlib.util.find_spec("lupa") is None, reason
 
 
 def lay_out(*words, program=STEPS / "lay_out.py"):
-    """Return what became of the reader's command, or of another one that stands beside it."""
+    """Return what became of the reader's command, or of another one beside it."""
     command = [sys.executable, program, *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
@@ -139,7 +139,7 @@ def test_the_page_tells_of_every_step():
     for number, (patch, section) in enumerate(zip(PATCHES, sections, strict=True), 1):
         title = patch.read_text().partition("\n")[0]
         assert re.match(r"Step (\d+): ", title)[1] == str(number) == patch.name[0]
-        assert section.startswith(f"{title}\n"), f"{README.name} has {section[:40]!r} in place of {title!r}"
+        assert section.startswith(f"{title}\n"), f"{README.name} has {section[:40]!r} instead of {title!r}"
         assert f"[{patch.name}]({patch.name})" in section, f"{title!r} has no link to {patch.name}"
         texts = "; ".join(BY_NAME[row].text for row in claims(number, "rows"))
         told = re.search(r"^Starts to work: (.*?)\.$", section, re.MULTILINE | re.DOTALL)
@@ -160,7 +160,7 @@ def test_the_page_shows_what_the_command_prints(tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["3"], ["0", "{}/new"], ["8", "{}/new"], ["three", "{}/new"]], ids=str)
 def test_a_wrong_call_shows_the_usage(words, tmp_path):
-    """One line, with the steps that there are, and nothing is made."""
+    """One line, with the range of steps, and nothing is made."""
     run = lay_out(*[word.format(tmp_path) for word in words])
     usage = f"Usage: python {PARTS[4]}/steps/lay_out.py <step, 1 to {len(PATCHES)}> <directory>\n"
     assert (run.returncode, run.stdout, run.stderr) == (1, "", usage)

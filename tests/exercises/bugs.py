@@ -26,7 +26,7 @@ class Bug:
     """One patch of the museum."""
 
     def __init__(self, name):
-        """Read the patch; a name that there is not is a LookupError."""
+        """Read the patch; an unknown name is a LookupError."""
         self.name = name
         self.patch = MUSEUM / f"{name}.patch"
         if not self.patch.exists():
@@ -67,9 +67,9 @@ def bug_names():
 
 
 def list_bugs():
-    """Print every bug, one a line."""
+    """Print every bug, one a line, the easiest first."""
     print(f"{'bug':<24}{'minutes':>7}  story")
-    for bug in map(Bug, bug_names()):
+    for bug in sorted(map(Bug, bug_names()), key=lambda bug: bug.minutes):
         print(f"{bug.name:<24}{bug.minutes:>7}  {story(bug.name)}")
     print(f"Next: {COMMAND} museum BUG my_test.py")
 
@@ -79,7 +79,7 @@ def story(name):
     text = (MUSEUM / "README.md").read_text()
     told = re.search(rf"^\d*[-.] \*\*{name}\.\*\*(.*?)(?=^\d*[-.] |^#|\Z)", text, re.MULTILINE | re.DOTALL)
     text = re.sub(r"^\d+ minutes\. ", "", " ".join(told[1].split()))
-    return re.split(r"(?<=[.:])\s", text, maxsplit=1)[0]
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
 
 
 def try_test(bug, test_file):

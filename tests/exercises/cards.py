@@ -1,4 +1,4 @@
-"""What stands in an exercise's directory: the card, the hints, what the teacher reads, the tasks, the starter.
+"""What is in an exercise's directory: the card, the hints, what the teacher reads, the tasks, the starter.
 
 card.md is what the student reads. hints.md opens only when it is asked for: two hints for the whole exercise, and one
 for each task, which a check gives from the second wrong try on. teacher.md comes after success, and on the teacher's
@@ -14,7 +14,7 @@ import shutil
 from support.parts import PARTS, ROOT
 
 HERE = pathlib.Path(__file__).resolve().parent
-BUNDLE_MARK = HERE / "bundle.txt"  # is there in a copy for a class: no solutions, nothing that is only for the teacher
+BUNDLE_MARK = HERE / "bundle.txt"  # present in a copy for a class: no solutions, nothing that is only for the teacher
 KINDS = ["predict", "break", "fix", "extend"]
 LETTERS = "abcdefgh"  # a task's name
 COMMAND = "python tests/exercises/exercise.py"
@@ -25,7 +25,7 @@ class Exercise:
     """One directory with a card, a check, hints, perhaps a starter, and a solution."""
 
     def __init__(self, name):
-        """Read the card; a name that there is not is a LookupError."""
+        """Read the card; an unknown name is a LookupError."""
         if name not in names():
             raise LookupError(f"There is no exercise {name}. See: {COMMAND} list")
         self.name = name
@@ -101,7 +101,7 @@ def names():
 
 
 def command_for(*words):
-    """Return a command of exercise.py as it can be pasted, whatever blanks a path has."""
+    """Return a command of exercise.py as it can be pasted, whatever spaces a path contains."""
     return f"{COMMAND} {shlex.join(map(str, words))}"
 
 

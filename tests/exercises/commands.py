@@ -7,9 +7,8 @@ import textwrap
 import support.peers
 from bugs import MUSEUM, Bug, bug_names
 from cards import COMMAND, Exercise, command_for, markdown_questions, markdown_table, names, task_text
-from gate import put_solution
+from gate import need_solutions, put_solution
 from records import Record
-from support.patches import need_git
 from work import Work
 
 WIDTH = 92  # characters of a paragraph below a task
@@ -34,7 +33,7 @@ def start(name, directory, solved):
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise FileExistsError(f"{directory} is there already, and not empty. Name a new directory.")
     if solved:
-        need_git()  # before anything is there
+        need_solutions()  # before anything is there
     exercise.copy_to(directory)
     if solved:
         put_solution(exercise, directory)

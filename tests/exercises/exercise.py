@@ -38,7 +38,7 @@ def parse():
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="exercise.py", description="The exercises of the course.")
     parser.set_defaults(more=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name, text, *arguments):
         """Add a command with positional arguments: pairs of a name and options."""
@@ -100,6 +100,8 @@ def run(arguments):
 def main():
     """Run a command; a mistake on the command line is one line, and exit status 1."""
     arguments = parse()
+    if arguments.command is None:
+        sys.exit(__doc__.partition("\n\nWhat an exercise")[0])
     threading.excepthook = lambda _: None  # a test's clients, when they get no answer; the task says so itself
     mark = os.environ.setdefault(MARK, secrets.token_hex(8))  # what is started inherits it, and who that starts
     try:

@@ -1,4 +1,4 @@
-"""The gate: is an exercise sound? Its starter fails, its solution passes, its texts are complete, and no answers."""
+"""The gate: is an exercise sound? Its starter fails, its solution passes, its texts are complete and no giveaway."""
 
 import ast
 import concurrent.futures
@@ -18,10 +18,15 @@ FIELDS_IN_A_BUNDLE = ["Teaches", "Often wrong"]  # which come after success
 AT_A_TIME = 3  # exercises: most of it is waiting
 
 
-def put_solution(exercise, directory):
-    """Turn a starter into the solution; a patch that does not apply is a LookupError."""
+def need_solutions():
+    """Raise LookupError when there are no solutions in this copy, or no git to put one in place."""
     if BUNDLE_MARK.exists():
         raise LookupError("This copy was made for a class, without solutions. The teacher's copy has them.")
+    need_git()
+
+
+def put_solution(exercise, directory):
+    """Turn a starter into the solution; a patch that does not apply is a LookupError."""
     if complaint := apply_patch(exercise.directory / "solution.patch", directory):
         raise LookupError(f"solution.patch does not apply: {complaint}. Make it again with: git diff --no-index")
 
@@ -74,7 +79,7 @@ def answers_of(exercise):
 
 
 def gives_away(answer, text):
-    """Tell whether an answer stands in a text. Yes, no and what has one digit may stand anywhere, for other reasons."""
+    """Tell whether a text contains an answer. Yes, no and single digits may be anywhere, for other reasons."""
     answer = str(answer)
     plain = text.replace("*", "").replace(",", "")
     return len(answer) > 1 and answer not in ("yes", "no") and bool(re.search(rf"\b{re.escape(answer)}\b", plain))

@@ -61,7 +61,7 @@ def outcomes(command, *words, patience=PATIENCE):
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         report = pathlib.Path(directory, "report.xml")
         proxy = shlex.join(command.words)
-        words = ["-c", TESTS / "pytest.ini", "--proxy", proxy, "--tb=short", f"--junitxml={report}", *words]
+        words = ["-c", TESTS / "pytest.ini", "--tb=short", "--proxy", proxy, f"--junitxml={report}", *words]
         output = run_pytest(words, patience)
         if not report.exists():
             raise LookupError(f"pytest did not run: {output}")
@@ -87,9 +87,9 @@ def why_not_passed(case):
 
 
 def line_of(case):
-    """Return the last line of the test's own file in the traceback of a test that has failed, or 0."""
+    """Return the line of the test function at which a test has failed or was skipped, or 0."""
     text = "\n".join(child.text or "" for child in case)
-    lines = re.findall(rf"{re.escape(case.get('classname', '').rpartition('.')[2])}\.py:(\d+): ", text)
+    lines = re.findall(r"\.py:(\d+): in test_", text) or re.findall(r"\.py:(\d+): ", text)
     return int(lines[-1]) if lines else 0
 
 

@@ -64,7 +64,7 @@ def connect(proxy, source=HOST):
 
 
 def who_serves(proxy, count, source=HOST, hold=None):
-    """Ask on so many connections, one after another; return the letters.
+    """Ask on `count` connections, one after another; return the letters.
 
     The sockets go into the list `hold`, if there is one, and stay open; otherwise each is closed at once.
     """

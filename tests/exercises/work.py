@@ -34,6 +34,7 @@ class Work:
         self.part = part  # the number of the part that it is a copy of
         self.notes = {}  # what has been said with sent() and came_back()
         self.running = []  # proxies and attacks, ended after the task
+        self.hopeless = {}  # a program's name -> that it is in an endless loop; each further task need not wait for it
 
     def sent(self, text):
         """Note, for the student, what is sent."""
@@ -58,6 +59,7 @@ class Work:
 
     def start_command(self, command, backend, wait=True, **options):
         """Return a harness.Proxy that is ended after the task."""
+        assert "rsp.py" not in self.hopeless, self.hopeless.get("rsp.py")
         port = backend if isinstance(backend, int) else backend.port
         proxy = Proxy(command, port, wait=False, **options)
         self.running.append(proxy)
@@ -76,8 +78,8 @@ class Work:
         status = proxy.process.poll()
         assert status is None, f"rsp.py ended at once, with exit status {status}. Hint: start it yourself"
         if not is_listening(proxy.port):
-            used = cpu_seconds(proxy)
-            assert used <= MOST_CPU, f"{endless(used)}, and no open port. Hint: which loop comes before listen?"
+            if cpu_seconds(proxy) > MOST_CPU:
+                self.give_up("rsp.py", f"{endless(proxy)}, and no open port. Hint: which loop comes before listen?")
             raise AssertionError(f"after {START_PATIENCE} s rsp.py does not listen yet. Hint: what does it wait for?")
 
     def answers(self):
@@ -97,10 +99,12 @@ class Work:
                 continue  # the docstring
             with contextlib.suppress(ValueError, AttributeError, TypeError):
                 target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-                answers[target.id.lower()] = ast.literal_eval(node.value)
-                continue
+                value = ast.literal_eval(node.value)
+                if not isinstance(value, tuple):  # which is what Python makes of 5,000
+                    answers[target.id.lower()] = value
+                    continue
             line = path.read_text().splitlines()[node.lineno - 1].strip()
-            raise AssertionError(f'answers.py, line {node.lineno}: {line}. Hint: a text needs quotes, a = "text"')
+            raise AssertionError(f'answers.py, line {node.lineno}: {line}. Hint: a = 5000 or a = "text"')
         return answers
 
     def answer(self, name):
@@ -135,14 +139,24 @@ class Work:
         self.came_back(at_most(run.stderr) or "nothing on stderr")
         return run
 
+    def give_up(self, name, complaint):
+        """Raise AssertionError for a program that never comes to an end, or to its point; now, and in further tasks."""
+        self.hopeless[name] = complaint
+        raise AssertionError(complaint)
+
     def start_attack(self, port, *arguments):
         """Return the student's attack.py, started with a port, as an Attack; it is ended after the task."""
+        assert "attack.py" not in self.hopeless, self.hopeless.get("attack.py")
         self.running.append(Attack(self.directory / "attack.py", port, *arguments))
         return self.running[-1]
 
     def run_attack(self, port, *arguments):
         """Run the student's attack.py with a port to its end; return what it printed."""
-        return self.start_attack(port, *arguments).wait()
+        attack = self.start_attack(port, *arguments)
+        try:
+            return attack.wait()
+        except EndlessLoop as error:
+            self.give_up("attack.py", str(error))
 
     def run_test(self, test, *arguments, command=None):
         """Run one test of the shared suite that asks for start_proxy, and perhaps for more arguments, in this process.
@@ -203,6 +217,10 @@ class Work:
                 self.came_back(f"{came_back}\nrsp.py is busy doing nothing: an endless loop?")
 
 
+class EndlessLoop(AssertionError):
+    """A student's program is busy and will never come to its end."""
+
+
 class Attack:
     """A run of a student's attack.py."""
 
@@ -236,8 +254,8 @@ class Attack:
         with contextlib.suppress(AssertionError):
             wait_until(is_over, "it ends", ATTACK_PATIENCE)
         if self.is_alive():
-            used = cpu_seconds(self)
-            assert used <= MOST_CPU, f"{endless(used)}. Hint: which loop of attack.py never ends?"
+            if cpu_seconds(self) > MOST_CPU:
+                raise EndlessLoop(f"{endless(self)}. Hint: which loop of attack.py never ends?")
             raise AssertionError(
                 f"attack.py still runs after {ATTACK_PATIENCE} s. Hint: a time limit on every socket, settimeout(3)"
             )
@@ -252,9 +270,9 @@ class Attack:
         self.process.wait()
 
 
-def endless(seconds):
-    """Return the words for a program that has used so much processor time and should have used hardly any."""
-    return f"an endless loop: {seconds:.0f} s of processor time"
+def endless(program):
+    """Return the words for a program that has used much processor time and should have used hardly any."""
+    return f"an endless loop: {cpu_seconds(program):.0f} s of processor time"
 
 
 def cpu_seconds(program):

@@ -19,7 +19,7 @@ class ByHand:
     client: str  # what to paste when the backend and the proxy are running
     shows: str = HELLO  # what should be among its output
     backend: str = "http"  # which of the backends of tests/backend.py
-    limit: str = ""  # a command of the shell to say before the proxy starts
+    limit: str = ""  # a shell command to run before the proxy starts
 
     def lines(self, words):
         """Return all the lines to paste, one after another; the words start the proxy, with {port} and the like."""

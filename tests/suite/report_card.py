@@ -1,4 +1,4 @@
-"""What somebody whose proxy --proxy names gets to read: what has failed, in short, and at last the report card.
+"""What the author of the proxy that --proxy names gets to read: in short, what failed, and last the report card.
 
 The tests run in workers; what is known of a failure travels with the test's report to the process that prints.
 """
@@ -57,7 +57,7 @@ class ReportCard:
         self.width = min(WIDTH, shutil.get_terminal_size().columns)
 
     def pytest_sessionstart(self):
-        """Let our own words take the place of pytest's, unless somebody asks for its tracebacks."""
+        """Replace pytest's words by our own, unless somebody asks for its tracebacks."""
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
         self.write = terminal.write_line
         if not any(word.startswith("--tb") for word in self.config.invocation_params.args):

@@ -81,7 +81,7 @@ def say_hello(proxy, source=HOST):
 
 
 def who_serves(proxy, backends, count, source=HOST, hold=None):
-    """Say hello on so many connections, one after another; return a letter for the backend of each.
+    """Say hello on `count` connections, one after another; return a letter for the backend of each.
 
     The sockets go into the list `hold`, if there is one, and stay open; otherwise each is closed at once.
     """
@@ -121,7 +121,7 @@ def test_backends_take_turns(start, three):
 
 @behaviour("several backends")
 def test_weights_are_shares_and_mixed_smoothly(start, three):
-    """With weights 5, 1 and 1 the order is nginx's: the light ones stand between the turns of the heavy one."""
+    """With weights 5, 1 and 1 the order is nginx's: the light ones come between the turns of the heavy one."""
     heavy = backend_text(three[0], weight=5)
     assert who_serves(start(heavy, *three[1:]), three, 14) == "AABACAA" * 2
 
@@ -207,7 +207,7 @@ def test_a_backend_that_refuses_costs_no_client(command):
 
 @behaviour("backend down")
 def test_a_backend_that_dies_costs_no_new_client(command):
-    """It served, and is gone; who comes then is served by the other one."""
+    """It served, and is gone; whoever comes next is served by the other one."""
     with EchoBackend() as one, EchoBackend() as other, start_on_what_it_knows(command, one, other) as proxy:
         say_hello(proxy).close()
         one.close()
@@ -264,13 +264,13 @@ def test_only_one_client_tries_a_backend_that_is_left_out(start):
 
 
 def slow_hellos(proxy, count):
-    """Say hello on so many connections at once; return, for each, whether the answer took more than 400 ms."""
+    """Say hello on `count` connections at once; return, for each, whether the answer took more than 400 ms."""
     clients = [proxy.connect() for _ in range(count)]
     start = time.monotonic()
     for client in clients:
         client.send(b"hello")
     slow = []
-    for client in clients:  # a fast one may stand behind a slow one: look who has an answer by then
+    for client in clients:  # a fast one may be queued behind a slow one: look who has an answer by then
         client.socket.settimeout(max(0.01, start + 0.4 - time.monotonic()))
         try:
             slow.append(client.socket.recv(5) != b"hello")
@@ -373,7 +373,7 @@ def test_a_backend_goes_down_after_fall_checks_and_up_after_rise(start, three):
 
 @behaviour("health checks")
 def test_a_backend_that_is_found_down_keeps_its_connections(start):
-    """Who is connected already goes on."""
+    """Clients that are already connected carry on."""
     with HttpBackend() as one, HttpBackend() as other:
         check = check_text(type="http", send="GET /health HTTP/1.0\\r\\n\\r\\n")
         proxy = start(one, other, more=check)

@@ -31,10 +31,10 @@ CONFIG = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\nbackendPort 
 class Command:
     """How to start a proxy: a list of words, with {port}, {backend_host}, {backend_port} or {config} among them."""
 
-    def __init__(self, words, config=CONFIG, forgiving=False):
+    def __init__(self, words: list[str], config: str = CONFIG, forgiving: bool = False):
         """Take the words as they are; `config` is the config file's text, with the same words in braces.
 
-        A `forgiving` one is somebody's own: what it writes into its log is its own affair.
+        A `forgiving` one is somebody's own, and may write what it likes into its log.
         """
         self.words = words
         self.config = config
@@ -50,7 +50,7 @@ class Command:
         """The words without the settings."""
         return [word for word in self.words if "{" not in word]
 
-    def fill_in(self, port, backend_host, backend_port, directory):
+    def fill_in(self, port: int, backend_host: str, backend_port: int, directory) -> list[str]:
         """Return the words for one run; writes the config file, if there is one, into the directory."""
         config = pathlib.Path(directory, "config.lua")
         settings = {"port": port, "backend_host": backend_host, "backend_port": backend_port}
@@ -58,7 +58,7 @@ class Command:
         return [fill(word, settings | {"config": config}) for word in self.words]
 
 
-def fill(text, settings):
+def fill(text: str, settings: dict) -> str:
     """Return a text with each {name} of the settings replaced; other braces stay, since Lua has its own."""
     for name, value in settings.items():
         text = text.replace(f"{{{name}}}", str(value))
@@ -68,13 +68,13 @@ def fill(text, settings):
 ARGUMENTS = ["{port}", "{backend_host}", "{backend_port}"]
 
 
-def part_command(part):
+def part_command(part: int) -> Command:
     """Return the Command for one of the parts."""
     program = [sys.executable, str(ROOT / PARTS[part] / "rsp.py")]
     return Command(program + (ARGUMENTS if part < 3 else ["{config}"]))
 
 
-def any_command(text):
+def any_command(text: str) -> Command:
     """Return the Command for what --proxy was given: a whole command with placeholders, or just a program.
 
     A program that says "config" when it is started without arguments is taken to want a config file, any other the
@@ -100,10 +100,10 @@ def any_command(text):
     return Command(words + (["{config}"] if wants_config else ARGUMENTS), forgiving=True)
 
 
-def run_briefly(words, patience=START_PATIENCE, **options):
-    """Run a program that is expected to end by itself at once; return a CompletedProcess with what it printed.
+def run_briefly(words: list[str], patience: float = START_PATIENCE, **options) -> subprocess.CompletedProcess:
+    """Run a program that should exit at once; return a CompletedProcess with what it printed.
 
-    Raises AssertionError, and ends the program, when it goes on for longer. Options as for subprocess.Popen.
+    Raises AssertionError, and ends the program, if it runs for longer than `patience`. Options as for subprocess.Popen.
     """
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -121,7 +121,7 @@ def run_briefly(words, patience=START_PATIENCE, **options):
             raise
 
 
-def check_one_line(run, *words):
+def check_one_line(run: subprocess.CompletedProcess, *words: str) -> str:
     """Raise AssertionError unless a program ended with status 1 and just one line, on stderr, that has these words.
 
     Returns the line.
@@ -135,9 +135,9 @@ def check_one_line(run, *words):
 
 
 def check_complaint(run, *words):
-    """Raise AssertionError unless a program of whoever's has ended in failure, and has said one of these words.
+    """Raise AssertionError unless somebody's program has ended in failure, and has said one of these words.
 
-    The contract for everybody's proxy: any failing status, some few lines, in capitals or not, wherever.
+    The contract for everybody's proxy: any failing status, a few lines, in capitals or not, wherever.
     """
     printed = run.stdout + run.stderr
     assert run.returncode != 0, with_output("exit status 0, after a bad start. Hint: end with status 1", printed)
@@ -246,7 +246,7 @@ class Proxy:
         self.directory.cleanup()
 
     def signal_and_wait(self, number=signal.SIGTERM):
-        """Send a signal, as a terminal does, to all that the command has started; return the seconds until it ends."""
+        """Send a signal, as a terminal does, to all that the command started; return the seconds until it ends."""
         start = time.monotonic()
         os.killpg(self.pid, number)
         try:
@@ -308,21 +308,21 @@ class Proxy:
         self.check_alive()
         return [psutil.Process(pid) for pid in family(self.pid)]
 
-    def memory(self):
+    def memory(self) -> int:
         """Return its resident memory, in bytes."""
         return sum(process.memory_info().rss for process in self.known())
 
-    def cpu_seconds(self):
+    def cpu_seconds(self) -> float:
         """Return the processor time it has used, itself and in the kernel."""
         times = [process.cpu_times() for process in self.known()]
         return sum(spent.user + spent.system for spent in times)
 
-    def open_files(self):
+    def open_files(self) -> int:
         """Return the number of its open file descriptors."""
         return sum(process.num_fds() for process in self.known())
 
-    def limit_open_files(self, count):
-        """Let it have so many file descriptors, and no more; see prlimit(2)."""
+    def limit_open_files(self, count: int):
+        """Let it have this many file descriptors and no more; see prlimit(2)."""
         more = count - self.open_files()
         for process in self.known():
             limit = process.num_fds() + more

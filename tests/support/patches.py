@@ -1,4 +1,4 @@
-"""Putting a patch in place: a solution, a bug of the museum, a thing that the benchmark switches off."""
+"""Applying a patch: a solution, a bug of the museum, something that the benchmark switches off."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from support.parts import PARTS, ROOT
 def need_git():
     """Raise LookupError when there is no git to apply a patch with."""
     if shutil.which("git") is None:
-        raise LookupError("git is missing, which puts a patch in place. Install it: sudo apt install git")
+        raise LookupError("git, which applies a patch, is missing. Install it: sudo apt install git")
 
 
 def apply_patch(patch, directory):

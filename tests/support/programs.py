@@ -1,4 +1,4 @@
-"""Programs of the system that some tests, notebooks and the benchmark start, and the Debian packages that bring them.
+"""System programs that some tests, notebooks and the benchmark start, and the Debian packages that provide them.
 
 Nothing else in the course needs them. A test says so with `@pytest.mark.needs("curl")`, and is left out where curl is
 missing. Run as a program, this file prints the packages that are missing here, one a line.
@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+from collections.abc import Iterable
 
 STREAM_MODULE = "ngx_stream_module"  # of nginx; not a program, but a package of its own
 PACKAGES = {  # program -> Debian package
@@ -28,7 +29,7 @@ PACKAGES = {  # program -> Debian package
 MODULE_PLACES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"]
 
 
-def find(program):
+def find(program: str) -> str | None:
     """Return the path of a program, or None.
 
     Servers are in sbin directories, where only root's PATH leads: beside each bin directory, its sbin is searched too.
@@ -38,7 +39,7 @@ def find(program):
     return shutil.which(program, path=os.pathsep.join(map(str, places)))
 
 
-def stream_module():
+def stream_module() -> str | None:
     """Return the path of nginx's stream module, "" when it is built in, or None when there is none."""
     nginx = find("nginx")
     if nginx is None:
@@ -50,12 +51,12 @@ def stream_module():
     return next((str(path) for path in paths if path.exists()), None)
 
 
-def missing(programs=PACKAGES):
+def missing(programs: Iterable[str] = PACKAGES) -> list[str]:
     """Return those of the programs that are not installed here, in their order."""
     return [name for name in programs if (stream_module() if name == STREAM_MODULE else find(name)) is None]
 
 
-def install_command(programs):
+def install_command(programs: Iterable[str]) -> str:
     """Return the one command that installs these programs."""
     return "sudo apt install " + " ".join(sorted({PACKAGES[name] for name in programs}))
 

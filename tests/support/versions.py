@@ -1,6 +1,6 @@
 """Which definitions a part has in a version of its own; all others are those of the part before, word for word.
 
-versions.txt lists them, each with a digest of the text that stands in the part before. So two things are noticed: a
+versions.txt lists them, each with a digest of the text in the part before. So two things are noticed: a
 definition that differs and is not listed, and a change in the part before that never reached the part after it.
 """
 
@@ -99,7 +99,7 @@ def complaints() -> list[str]:
         for piece in sorted(there.keys() | here.keys()):
             what = "the file" if piece == WHOLE_FILE else piece
             if piece not in here:
-                lines.append(f"{file}: {what} is not as in {earlier}, and nobody has said that it should differ.")
+                lines.append(f"{file}: {what} differs from {earlier}, and isn't listed as a part's own.")
             elif piece not in there:
                 lines.append(f"{file}: {what} is listed as different from {earlier}, and is not.")
             elif here[piece] != there[piece]:

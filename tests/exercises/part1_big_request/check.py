@@ -22,7 +22,7 @@ def one_piece(work):
         really = bytes_that_arrive(work.start(backend), backend, [b"x" * 5000])
     work.sent("5,000 bytes in one piece")
     work.came_back(f"the backend got {really:,} of them")
-    work.compare(answer, really, "which number stands at the top of rsp.py?")
+    work.compare(answer, really, "which number is at the top of rsp.py?")
 
 
 def two_pieces(work):

@@ -74,7 +74,7 @@ def queue(work):
         silent.close()
     work.sent(f"client 1: connect. Then {TRIES} clients: connect, with a time limit")
     work.came_back(f"{len(connected)} of them are connected, the others are still trying")
-    work.compare(answer, len(connected), "what is listen told, and which of the clients stand in that line?")
+    work.compare(answer, len(connected), "what is listen told, and which of the clients are in that queue?")
 
 
 TASKS = [connects, waits, queue]

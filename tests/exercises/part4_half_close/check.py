@@ -9,7 +9,7 @@ THINKING = 0.5  # seconds
 
 
 class ThinkingBackend(Backend):
-    """Reads a request to its end, thinks, answers, closes; or, with `reset`, resets in place of answering."""
+    """Reads a request to its end, thinks, answers, closes; or, with `reset`, resets instead of answering."""
 
     def __init__(self, reset=False):
         """Note when things happen."""

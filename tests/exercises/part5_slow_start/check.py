@@ -41,7 +41,7 @@ def come_back(work, slow_start=SLOW_START * 1000):
 
 
 def next_clients(work, proxy, count, held):
-    """Have so many clients come and stay; return how many of them C has got."""
+    """Have `count` clients come and stay; return how many of them C has got."""
     letters = who_serves(proxy, count, hold=held)
     work.came_back(f"the {count} got answers of {letters}")
     return letters.count("C")

@@ -8,7 +8,7 @@ NEW_ADDRESSES = [f"127.0.1.{number}" for number in range(1, 25)]
 
 
 def first_letters(proxy, addresses, times=2):
-    """Have a client from each address come so many times; return a dict of addresses and letters.
+    """Have a client from each address come `times` times; return a dict of addresses and letters.
 
     Raises AssertionError when one address has been served by two backends.
     """

@@ -277,7 +277,7 @@ class PushingBackend(Backend):
     """WebSocket-like: sends `count` messages unasked while it reads those of the client."""
 
     def __init__(self, count, message, pause=0.001, **options):
-        """Prepare to send a message so many times, with a pause (seconds) after each."""
+        """Prepare to send a message `count` times, with a pause (seconds) after each."""
         self.count = count
         self.message = message
         self.pause = pause

@@ -57,7 +57,7 @@ class Client:
             f"{what}, after {self.sent:,} bytes sent and {self.received:,} received. Hint: {hint}"
         ) from None
 
-    def send(self, data):
+    def send(self, data: bytes):
         """Send all of the data."""
         try:
             self.socket.sendall(data)
@@ -67,7 +67,7 @@ class Client:
             self.complain(f"sending failed: {error}", "the connection was closed while the client was still sending")
         self.talk.said(data)
 
-    def receive(self, most=CHUNK):
+    def receive(self, most: int = CHUNK) -> bytes:
         """Return some bytes, at most `most`; none mean end of file."""
         try:
             data = self.socket.recv(most)
@@ -81,7 +81,7 @@ class Client:
         self.talk.heard(data)
         return data
 
-    def receive_exactly(self, count):
+    def receive_exactly(self, count: int) -> bytes:
         """Return exactly `count` bytes."""
         data = bytearray()
         while len(data) < count:
@@ -91,14 +91,14 @@ class Client:
             data += piece
         return bytes(data)
 
-    def receive_all(self):
+    def receive_all(self) -> bytes:
         """Return everything up to the end of file."""
         data = bytearray()
         while piece := self.receive():
             data += piece
         return bytes(data)
 
-    def receive_pattern(self, count, start=0):
+    def receive_pattern(self, count: int, start: int = 0):
         """Receive `count` bytes of the test pattern, from byte `start` on, and check each."""
         position = start
         while position < start + count:

@@ -1,6 +1,7 @@
 """The bytes that are sent: a pattern in which every missing or misplaced byte shows."""
 
 import random
+from collections.abc import Iterator
 
 CHUNK = 65536  # bytes
 
@@ -11,7 +12,7 @@ _BLOCK = random.Random(2013).randbytes(PERIOD)
 _TWO_BLOCKS = _BLOCK + _BLOCK
 
 
-def pattern(start, count):
+def pattern(start: int, count: int) -> bytes:
     """Return `count` bytes of the test pattern, from byte `start` on."""
     start %= PERIOD
     if count <= PERIOD:
@@ -19,13 +20,13 @@ def pattern(start, count):
     return (_BLOCK * (count // PERIOD + 2))[start : start + count]
 
 
-def pattern_chunks(count):
+def pattern_chunks(count: int) -> Iterator[bytes]:
     """Yield the first `count` bytes of the test pattern, in chunks."""
     for start in range(0, count, CHUNK):
         yield pattern(start, min(CHUNK, count - start))
 
 
-def check_pattern(received, start):
+def check_pattern(received: bytes, start: int):
     """Raise AssertionError when these are not the pattern's bytes from `start` on; say what is missing."""
     if received == pattern(start, len(received)):
         return

@@ -16,7 +16,7 @@ FIRST_PORT = 10_000  # the lowest that a test may use
 SMALL_BUFFER = 16384  # bytes; a receive buffer so small that its owner counts as slow
 
 
-def free_port():
+def free_port() -> int:
     """Return a TCP port that nobody is using at the moment.
 
     It is below the range from which the kernel picks a client's port, or some client might get it a moment later.
@@ -29,7 +29,7 @@ def free_port():
             return sock.getsockname()[1]
 
 
-def wait_until_acknowledged(sock):
+def wait_until_acknowledged(sock: socket.socket):
     """Wait until the other end's kernel has everything that was sent; see SIOCOUTQ in tcp(7)."""
 
     def unacknowledged():
@@ -40,12 +40,12 @@ def wait_until_acknowledged(sock):
     wait_until(lambda: unacknowledged() == 0, "everything sent is acknowledged", LONG_PATIENCE)
 
 
-def set_reset_on_close(sock):
+def set_reset_on_close(sock: socket.socket):
     """Have close(2) send a reset (RST) instead of an end of file (FIN)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def reset_after_delivery(sock):
+def reset_after_delivery(sock: socket.socket):
     """Reset a connection when the other end's kernel has everything that was sent."""
     wait_until_acknowledged(sock)  # a reset overtakes what the kernel has not sent yet
     set_reset_on_close(sock)

@@ -1,12 +1,13 @@
 """Waiting for something to become true, with a time limit, instead of sleeping."""
 
 import time
+from collections.abc import Callable
 
 PATIENCE = 3  # seconds that a small answer may take; it takes milliseconds unless somebody has to wait their turn
 LONG_PATIENCE = 30  # seconds between two pieces of a big transfer
 
 
-def wait_until(condition, what, timeout=PATIENCE):
+def wait_until(condition: Callable[[], object], what: str, timeout: float = PATIENCE):
     """Wait until condition() is true; raise AssertionError, saying what was waited for, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -14,7 +15,7 @@ def wait_until(condition, what, timeout=PATIENCE):
         time.sleep(0.005)
 
 
-def wait_until_still(number, still=0.4, timeout=LONG_PATIENCE):
+def wait_until_still(number: Callable[[], float], still: float = 0.4, timeout: float = LONG_PATIENCE) -> float:
     """Wait until number() has kept its value for `still` seconds, and return it."""
     deadline = time.monotonic() + timeout
     value, since = number(), time.monotonic()

@@ -8,5 +8,5 @@ import sys
 for name in [name for name in vars(select) if name.lower().startswith("epoll")]:
     delattr(select, name)
 del sys.argv[0]
-sys.path[0] = str(pathlib.Path(sys.argv[0]).resolve().parent)  # as Python does when it starts rsp.py by itself
+sys.path[0] = str(pathlib.Path(sys.argv[0]).resolve().parent)  # as Python does when it starts rsp.py directly
 runpy.run_path(sys.argv[0], run_name="__main__")

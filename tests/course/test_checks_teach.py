@@ -1,0 +1,211 @@
+"""What a student is told: a hint, a better one, and never the solution; and the checks name the student's own slips."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import cards
+from records import FILE, Record, same_answer
+from support.output import at_most
+from support.parts import ROOT
+
+PREDICT = "part1_big_request"  # a quick one
+RIGHT = 'a = "4,096 bytes"\nb = 100\nc = "Reset"\n'
+PATIENCE = 60  # seconds that one command may take
+
+
+def run(*words):
+    """Return what became of a command of exercise.py, run from the top directory."""
+    command = [sys.executable, "tests/exercises/exercise.py", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+
+
+@pytest.fixture
+def answers(tmp_path):
+    """A function that writes answers.py into a student's directory, checks it, and returns what was printed."""
+    directory = tmp_path / "mine"
+    assert run("start", PREDICT, directory).returncode == 0
+
+    def check(text):
+        """Check these answers."""
+        (directory / "answers.py").write_text(text)
+        checked = run("check", PREDICT, directory)
+        assert not checked.stderr, checked.stderr
+        return checked.stdout
+
+    check.directory = directory
+    return check
+
+
+def below(letter, shown):
+    """Return what a check printed below a task."""
+    return shown.partition(f"\n({letter}) ")[2].partition("\n(")[0].partition("\n\n")[0]
+
+
+def test_a_wrong_prediction_gets_a_hint_then_a_better_one_and_never_the_solution(answers):
+    """The same answer again is no new try. What came back is told when the answer is right."""
+    better = cards.Exercise(PREDICT).task_hints()["b"].split()[:4]
+    for guess, more in [(300, False), (300, False), (200, True), (50, True)]:
+        shown = below("b", answers(f"b = {guess}\n"))
+        assert "hint: " in shown and f"you said:  {guess}" in shown, shown
+        assert ("more: " in shown) == more, f"{guess}: {shown}"
+        assert not more or " ".join(better) in shown, shown
+        assert "the backend got" not in shown, f"that is the solution: {shown}"
+    assert "the backend got 100 bytes" in below("b", answers("b = 100\n"))
+
+
+def test_first_answers_are_kept(answers):
+    """Whatever comes later, the teacher sees what was said first; and so does the student, when all is done."""
+    answers('a = 5000\nb = 300\nc = "end of file"\n')
+    shown = answers(RIGHT)
+    assert "All done." in shown and "Often wrong: " in shown, shown
+    assert "What you said first: (a) 5000, (b) 300, (c) end of file" in shown, shown
+    kept = json.loads((answers.directory / FILE).read_text())
+    assert {letter: given[0] for letter, given in kept["answers"].items()} == {"a": 5000, "b": 300, "c": "end of file"}
+
+
+@pytest.mark.parametrize(
+    "answer, really, same",
+    [
+        ("Yes", "yes", True),
+        (True, "yes", True),
+        (False, "yes", False),
+        ("no", "yes", False),
+        ("2", 2, True),
+        (2.0, 2, True),
+        ("2 sockets", 2, True),
+        ("4,096", 4096, True),
+        ("about 2", 2, False),
+        ("End of  file.", "end of file", True),
+        (70008, "70008", True),
+        ("70008.0", "70008", False),
+        ([1], 1, False),
+    ],
+)
+def test_what_means_the_same_is_the_same(answer, really, same):
+    """Capitals, quotes, blanks and units are no reason to be wrong; a number that is asked for as a text is one."""
+    assert same_answer(answer, really) == same
+
+
+@pytest.mark.parametrize(
+    "text, line, words",
+    [
+        ("a = 1\nb = yes\n", 2, "b = yes"),
+        ('a = 1\n\nc = "reset\n', 3, "unterminated string literal"),
+        ("a = 1 b = 2\n", 1, "invalid syntax"),
+        ("print(3)\n", 1, "print(3)"),
+        ("a = 5,000\n", 1, "a = 5,000"),
+    ],
+    ids=["no quotes", "half a quote", "two on a line", "a call", "a comma"],
+)
+def test_a_slip_in_the_answers_is_named_with_its_line(answers, text, line, words):
+    """The line's number, what is wrong or the line itself, and no traceback."""
+    shown = answers(text)
+    assert f"answers.py, line {line}: " in shown and words in shown, shown
+    assert "Traceback" not in shown, shown
+
+
+def test_another_kind_of_answer_is_no_accident(answers):
+    """A list, a text where a number is wanted, an answer with its type noted: they are just wrong, or right."""
+    shown = answers('a = [4096]\nb = "about a hundred"\nc: str = "reset"\n')
+    assert "(a) not yet" in shown and "(b) not yet" in shown and "(c) ok" in shown, shown
+    assert "Error" not in shown, shown
+
+
+def test_an_unreadable_record_is_one_clear_line(answers):
+    """Somebody has edited it: the line names the file, and what to do."""
+    (answers.directory / FILE).write_text("part1_big_request\n")
+    checked = run("check", PREDICT, answers.directory)
+    assert checked.returncode == 1 and re.fullmatch(r".*\.exercise can't be read\. Remove it, .*\n", checked.stderr)
+
+
+def test_an_untouched_start_is_no_try(tmp_path):
+    """Only what the student has changed counts; the second change that fails gets the better hint."""
+    (tmp_path / "rsp.py").write_text("one")
+    record = Record(tmp_path)
+    record.begin("part1_threads")
+    record.note_failure("a")
+    assert record.wrong_tries("a") == 0
+    for number in (1, 2):
+        (tmp_path / "rsp.py").write_text("two" * number)
+        record.note_failure("a")
+        record.note_failure("a")
+        record.write()
+        assert Record(tmp_path).wrong_tries("a") == number
+
+
+def started(tmp_path, name, file, old, new):
+    """Make a student's directory in which a line has been changed; return the directory."""
+    directory = tmp_path / "mine"
+    assert run("start", name, directory).returncode == 0
+    text = (directory / file).read_text()
+    assert old in text, f"{file} has no {old!r} any more"
+    (directory / file).write_text(text.replace(old, new))
+    return directory
+
+
+def test_a_program_that_breaks_down_has_its_traceback_shown(tmp_path):
+    """The lines that matter, once, with the student's own line last; no hint draws the eye away from it."""
+    old = "        request = client_socket.recv(BUFFER_SIZE)\n"
+    directory = started(tmp_path, "part1_threads", "rsp.py", old, "        request = client_socket.receive()\n")
+    shown = run("check", "part1_threads", directory).stdout
+    assert "AttributeError: 'socket' object has no attribute 'receive'" in below("a", shown), shown
+    assert "printed:   Traceback (most recent call last):" in below("a", shown), shown
+    assert "(as above)" in below("b", shown) and "more:" not in below("a", shown), shown
+
+
+def test_an_endless_loop_before_listening_is_named(tmp_path):
+    """After a few seconds, not after the time-out of a test, and without a traceback of the checker's own."""
+    directory = started(
+        tmp_path, "part1_threads", "rsp.py", "def main():\n", "def main():\n    while True:\n        pass\n"
+    )
+    checked = run("check", "part1_threads", directory)
+    assert "an endless loop: " in below("a", checked.stdout), checked.stdout
+    assert "Traceback" not in checked.stdout + checked.stderr, checked.stdout + checked.stderr
+
+
+def test_an_endless_loop_in_an_attack_is_named(tmp_path):
+    """The same for a client that the student writes."""
+    directory = tmp_path / "mine"
+    assert run("start", "part2_lost_bytes", directory).returncode == 0
+    (directory / "attack.py").write_text("while True:\n    pass\n")
+    checked = run("check", "part2_lost_bytes", directory)
+    assert "an endless loop: " in below("a", checked.stdout), checked.stdout
+    assert "Traceback" not in checked.stdout + checked.stderr, checked.stdout + checked.stderr
+
+
+def test_an_attack_that_fails_has_its_traceback_shown(tmp_path):
+    """Its last line says why."""
+    directory = tmp_path / "mine"
+    assert run("start", "part2_lost_bytes", directory).returncode == 0
+    (directory / "attack.py").write_text("import sys\nint(sys.argv[1:])\n")
+    shown = run("check", "part2_lost_bytes", directory).stdout
+    assert "TypeError: int() argument" in below("a", shown) and "line 2" in below("a", shown), shown
+
+
+def test_a_traceback_comes_first_and_is_short():
+    """Of many lines the traceback's, of a long traceback its beginning and its end, of no traceback the last lines."""
+    frames = [f'  File "rsp.py", line {number}, in f' for number in range(50)]
+    long = ["noise"] * 30 + ["Traceback (most recent call last):", *frames, "ValueError: no", "more noise"]
+    lines = at_most("\n".join(long)).splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("Traceback (most recent call last):", "ValueError: no", 10)
+    assert at_most("\n".join(map(str, range(30)))).splitlines()[-1] == "29"
+    assert at_most("  \n") == ""
+
+
+def test_hints_open_only_when_asked():
+    """One, and with --more the better one; a bug of the museum has its own."""
+    for name in (PREDICT, "as_text"):
+        first, better = run("hint", name), run("hint", name, "--more")
+        assert first.returncode == better.returncode == 0, first.stderr + better.stderr
+        assert first.stdout.splitlines()[-1] == f"A better one: {cards.COMMAND} hint {name} --more"
+        assert first.stdout.splitlines()[0] not in better.stdout
+
+
+def test_what_there_is_to_write_tests_with_fits_on_a_screen():
+    """The table of clients and backends, without a browser or an editor."""
+    shown = run("peers").stdout
+    assert "EchoBackend" in shown and "wait_until" in shown and len(shown.splitlines()) <= 50, shown
