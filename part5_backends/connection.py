@@ -11,7 +11,7 @@ States
               READING <-> PAUSED            the peer's write buffer is full; nobody reads until it has drained
     output    CONNECTING -> OPEN -> ENDED   the end of file has been sent
               any -> LOST                   the socket is gone, or never connected; bytes for it are dropped
-              OPEN, ENDED -> RESETTING      the peer is lost; when everything is delivered, this side is reset
+              not LOST -> RESETTING         the peer is lost; when everything is delivered, this side is reset
               any -> CLOSED                 the socket is closed, or will be at the end of this round
 
 What follows from them (next_step looks, settle does)
@@ -21,7 +21,7 @@ What follows from them (next_step looks, settle does)
     LOST, and the peer has sent DROP_LIMIT bytes         reset the peer, close both
     PAUSED, and the peer's write buffer is empty         -> READING, and read
     the peer's input has ENDED, no byte waits here, and
-      the peer is LOST, this side OPEN or ENDED          -> RESETTING
+      the peer is LOST, this side is not                 -> RESETTING
       this side is OPEN, the peer's output has ENDED     close both, which also sends the end of file
       this side is OPEN                                  send the end of file -> ENDED
 
