@@ -43,14 +43,14 @@ BEHAVIOURS = [
     row(
         "serves requests",
         "serves a request; one after another; relays an error response, a chunked response, every byte value",
-        "yes yes yes yes yes",
+        "yes yes yes yes yes yes",
         "easy, 20 minutes",
         "pass one request to the backend and its answer back, again and again",
     ),
     row(
         "several clients",
         "serves several clients at once (four 1 s answers in under 2 s)",
-        "no yes yes yes yes",
+        "no yes yes yes yes yes",
         "medium, 30 minutes",
         "several clients at once: the second one waits for the first",
         part1=ONE_AT_A_TIME,
@@ -58,7 +58,7 @@ BEHAVIOURS = [
     row(
         "idle client",
         "an idle client holds up nobody",
-        "no yes yes yes yes",
+        "no yes yes yes yes yes",
         "easy, 5 minutes",
         "a client that says nothing holds up all the others",
         part1=ONE_AT_A_TIME,
@@ -66,7 +66,7 @@ BEHAVIOURS = [
     row(
         "busy stream",
         "a stream at full speed leaves room for a small request",
-        "no yes yes yes yes",
+        "no yes yes yes yes yes",
         "easy, 10 minutes",
         "one big download holds up everybody else",
         part1=ONE_AT_A_TIME,
@@ -74,7 +74,7 @@ BEHAVIOURS = [
     row(
         "request in pieces",
         "takes a request that arrives in two pieces",
-        "no yes yes yes yes",
+        "no yes yes yes yes yes",
         "easy, 15 minutes",
         "when a request arrives in two pieces, the second is lost",
         part1=ONE_READ,
@@ -82,7 +82,7 @@ BEHAVIOURS = [
     row(
         "both directions",
         "keeps a connection open for many requests; carries both directions at once (echo, WebSocket-like)",
-        "no yes yes yes yes",
+        "no yes yes yes yes yes",
         "medium, 30 minutes",
         "a connection is good for one request only",
         part1=ONE_READ,
@@ -90,7 +90,7 @@ BEHAVIOURS = [
     row(
         "slow client",
         "a slow client gets every byte (10 MB and up)",
-        "yes no no yes yes",
+        "yes no no yes yes yes",
         "hard, 60 minutes",
         "a slow client loses bytes",
         part2=SHORT_WRITES,
@@ -99,7 +99,7 @@ BEHAVIOURS = [
     row(
         "slow backend",
         "a slow backend gets every byte of an upload",
-        "no no no yes yes",
+        "no no no yes yes yes",
         "easy, 15 minutes",
         "a slow backend loses bytes of an upload",
         part1=ONE_READ,
@@ -109,7 +109,7 @@ BEHAVIOURS = [
     row(
         "half-closed client",
         "a half-closed client still gets its answer",
-        "yes no no yes yes",
+        "yes no no yes yes yes",
         "medium, 30 minutes",
         "a client that has finished sending gets no answer",
         part2=END_IS_GONE,
@@ -118,7 +118,7 @@ BEHAVIOURS = [
     row(
         "bounded memory",
         "memory stays bounded while a client stalls in a 200 MB answer that then arrives whole",
-        "yes no no yes yes",
+        "yes no no yes yes yes",
         "hard, 45 minutes",
         "a client that stalls in a big answer fills the memory, or loses bytes",
         part2=SHORT_WRITES,
@@ -127,7 +127,7 @@ BEHAVIOURS = [
     row(
         "silent connect",
         "a backend that does not accept holds up nobody else",
-        "no no no yes yes",
+        "no no no yes yes yes",
         "medium, 30 minutes",
         "a backend that does not accept stops everything",
         part1=ONE_AT_A_TIME,
@@ -137,7 +137,7 @@ BEHAVIOURS = [
     row(
         "out of descriptors",
         "survives running out of file descriptors",
-        "yes no no yes yes",
+        "yes no no yes yes yes",
         "hard, 45 minutes",
         "running out of file descriptors turns clients away, or ends the program",
         part2=NO_DESCRIPTORS,
@@ -146,21 +146,21 @@ BEHAVIOURS = [
     row(
         "survives",
         "survives: client gone mid-answer, backend down, backend dying mid-answer, backend coming back",
-        "yes yes yes yes yes",
+        "yes yes yes yes yes yes",
         "medium, 30 minutes",
         "a client or a backend that vanishes takes the proxy with it",
     ),
     row(
         "frugal",
         "leaks no file descriptors; burns no CPU when idle",
-        "yes yes yes yes yes",
+        "yes yes yes yes yes yes",
         "medium, 20 minutes",
         "descriptors stay open, or the CPU is busy when nothing happens",
     ),
     row(
         "good manners",
         "says when it is ready; stops cleanly; explains wrong usage and a port in use",
-        "yes yes yes yes yes",
+        "yes yes yes yes yes yes",
         "easy, 20 minutes",
         "starting and stopping: the start line, signals, one line for a bad start",
     ),
@@ -168,7 +168,7 @@ BEHAVIOURS = [
         "reads Lua",
         "reads Lua: computed values, a number for a string; explains a missing file, a syntax error, "
         "a missing or wrong setting; cannot reach Python",
-        "– – yes yes yes",
+        "– – yes yes yes yes",
         "medium, 60 minutes",
         "settings from a Lua file",
         config=True,
@@ -177,14 +177,14 @@ BEHAVIOURS = [
         "hard use",
         "takes hard use: 100 MB each way, 500 clients, resets passed on, small turns without a stall, "
         "a random mix of everything",
-        "– – – yes yes",
+        "– – – yes yes yes",
         "hard, 120 minutes",
         "hard use: big transfers, many clients, resets, a random mix",
     ),
     row(
         "backend down",
         "goes on when a backend refuses, dies or answers no connect: another one gets its clients, and all they sent",
-        "no no no no yes",
+        "no no no no yes yes",
         "medium, 60 minutes",
         "a backend that is down costs clients, even when another one could serve them",
         config=True,
@@ -197,7 +197,7 @@ BEHAVIOURS = [
         "several backends",
         "spreads clients over several backends: in turn, by weight, by the fewest connections, at random, by address; "
         "backups stand by",
-        "– – – – yes",
+        "– – – – yes yes",
         "hard, 120 minutes",
         "several backends, and five ways to spread clients over them",
         config=True,
@@ -205,7 +205,7 @@ BEHAVIOURS = [
     row(
         "left out",
         "leaves a failing backend out for a while, then lets one client try; never the only one; all down and back",
-        "– – – – yes",
+        "– – – – yes yes",
         "hard, 60 minutes",
         "a backend that fails is tried again and again",
         config=True,
@@ -213,7 +213,7 @@ BEHAVIOURS = [
     row(
         "health checks",
         "checks its backends: down after `fall`, up after `rise`; by HTTP also those that accept and never answer",
-        "– – – – yes",
+        "– – – – yes yes",
         "hard, 90 minutes",
         "health checks",
         config=True,
@@ -221,7 +221,7 @@ BEHAVIOURS = [
     row(
         "Lua chooses",
         "lets a Lua function of the config choose; round robin when it fails; it can't get out of Lua",
-        "– – – – yes",
+        "– – – – yes yes",
         "medium, 60 minutes",
         "a Lua function that chooses the backend",
         config=True,
@@ -229,7 +229,7 @@ BEHAVIOURS = [
     row(
         "backend settings",
         "explains a wrong setting by its full name (`backends[2].port`), and one that looks misspelt",
-        "– – – – yes",
+        "– – – – yes yes",
         "medium, 60 minutes",
         "wrong settings of several backends, explained",
         config=True,

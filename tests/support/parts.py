@@ -9,4 +9,5 @@ PARTS = {
     3: "part3_lua",
     4: "part4_buffering",
     5: "part5_backends",
+    6: "part6_hosts",
 }

@@ -1,0 +1,260 @@
+"""Gates: what stands between a new client and the backends until it is known which of them the client is for.
+
+A gate gets what the client sends, looks at it, and then either chooses a host, to whose backend the bytes are passed
+on, or refuses: the client is told why, in its own protocol. What can't be understood is refused, never guessed. The
+looking itself is done by modules that know no sockets: http_request.py and client_hello.py.
+
+An Entrance is what a listening port leads to; it gives each client its gate. Where there are no hosts, there is
+nothing to look at: clients of an OpenEntrance are connected to a backend at once.
+
+The status codes are those of RFC 9110 and RFC 6585, the alerts those of RFC 8446, section 6.
+"""
+
+import errno
+import re
+from http import HTTPStatus
+
+from client_hello import DECODE_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, alert, server_name
+from connection import HELD, PAUSED
+from epollinterface import Deadlines
+from hosts import RouteError
+from http_request import BadRequest, RequestReader
+from proxy_protocol import proxy_header
+
+LINGER_SECONDS = 2  # that a refused client has to read why, before its connection is closed
+HANDSHAKE_FAILURE, INTERNAL_ERROR = 40, 80  # alerts
+LONGEST_STATUS = 13  # bytes of an answer within which its status code has come
+SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
+
+
+class OpenEntrance:
+    """Connects every client to one of the same backends, whatever it will send."""
+
+    def __init__(self, backends):
+        """Take a BackendSet."""
+        self.backends = backends
+        self.family = backends.family  # of the sockets that it is to be given for the backends' sides
+
+    def admit(self, client, backend):
+        """Start connecting a new client's other side."""
+        backend.connect_to_backend(self.backends.attempts(client.address), self.family)
+
+
+class Entrance:
+    """Gives every client a gate."""
+
+    def __init__(self, gate, hosts, head_timeout, route=None, is_trusted=None):
+        """Take the class of the gates, a HostTable, and the seconds that a client has for the whole of a head.
+
+        A Route may choose among the hosts; is_trusted tells of an address whether what it says of others is believed.
+        """
+        self.gate = gate
+        self.hosts = hosts
+        self.route = route
+        self.is_trusted = is_trusted
+        self.family = hosts.family  # of the sockets that it is to be given for the backends' sides
+        self.heads = Deadlines(head_timeout)
+        self.lingering = Deadlines(LINGER_SECONDS)
+
+    def admit(self, client, backend):
+        """Give a new client its gate."""
+        self.gate(client, backend, self)
+
+
+class Gate:
+    """What both kinds of gates do."""
+
+    def __init__(self, client, backend, entrance):
+        """Come between the two sides of a new pair."""
+        self.client = client
+        self.backend = backend  # its other side, UNCHOSEN
+        self.entrance = entrance
+        self.host = None  # the Host that the client is sent to
+        self.refused = False
+        client.gate = self
+        client.pass_on = self.look
+        entrance.heads.start(self)
+
+    def find_host(self, name, request=None):
+        """Return the Host of a name (None: no name was given), or None; a route of the config's may say another name.
+
+        The request is None on TLS, where nobody can read it. Raises RouteError when the route fails.
+        """
+        hosts, route = self.entrance.hosts, self.entrance.route
+        other = route.ask(self.client.address[0], name, request) if route else None
+        return hosts.find(name) if other is None else hosts.named(other)
+
+    def choose(self, host):
+        """Connect to one of a host's backends."""
+        self.host = host
+        if host.proxy_protocol:
+            server = self.client.socket.getsockname()
+            self.backend.write_buffer += proxy_header(host.proxy_protocol, self.client.address, server)
+        self.backend.start_connecting(host.backends.attempts(self.client.address), self.entrance.family)
+
+    def refuse(self, answer):
+        """Send an answer to the client instead of serving it."""
+        self.refused = True
+        self.entrance.heads.stop(self)
+        self.client.refuse(answer)
+
+    def time_out(self):
+        """Refuse a client that takes too long, or close the connection of one that has been refused."""
+        if self.client.refusal is None and self.refused:
+            self.client.close_pair()
+        else:
+            self.refuse(self.too_late())
+        self.client.settle()
+
+    def linger(self):
+        """Let the client read why it is refused, but not for ever."""
+        self.entrance.lingering.start(self)
+
+    def close(self):
+        """Let go of the two sides: they are closed."""
+        self.entrance.heads.stop(self)
+        self.entrance.lingering.stop(self)
+        self.client = self.backend = None
+
+
+class HttpGate(Gate):
+    """Looks at every request of a client; the first one's host is the one that the connection leads to."""
+
+    def __init__(self, client, backend, entrance):
+        """Come between the two sides of a new pair."""
+        super().__init__(client, backend, entrance)
+        address = client.address[0]
+        trusted = entrance.is_trusted is not None and entrance.is_trusted(address)
+        self.reader = RequestReader(self.see_head, address, trusted)
+        self.method = None  # of the last request
+        self.answer = b""  # the beginning of the answer to an upgrade
+
+    def look(self, data):
+        """Check the requests in what the client has sent, and pass on what is sound."""
+        self.advance(self.reader.feed, data)
+
+    def advance(self, step, *arguments):
+        """Let the reader take a step; pass on what comes of it, and see what it waits for."""
+        reader, heads = self.reader, self.entrance.heads
+        bad = None
+        try:
+            step(*arguments)
+        except BadRequest as error:
+            bad = error
+        if self.refused:  # no backend was to be had
+            return
+        if passed := reader.take():
+            self.backend.write(passed)
+        if bad:
+            self.refuse(self.page(bad.status, str(bad)))
+        elif reader.waiting_for_upgrade:
+            self.client.input = HELD
+            self.backend.pass_on = self.see_answer
+        elif reader.in_head and self not in heads.due:
+            heads.start(self)
+
+    def see_head(self, request):
+        """Send a request on its way; raises BadRequest if there is none for it."""
+        self.entrance.heads.stop(self)
+        self.method = request.method
+        try:
+            host = self.find_host(request.host, request)
+        except RouteError:
+            raise BadRequest(500, "the proxy's own route function failed") from None
+        if host is None:
+            raise BadRequest(404, "there is no such host here")
+        if self.host is None:
+            self.choose(host)
+        elif host is not self.host:
+            raise BadRequest(421, "this connection leads to another host")
+
+    def see_answer(self, data):
+        """Look whether the backend has agreed to speak another protocol; until that is known, nothing else passes."""
+        self.answer += data[: LONGEST_STATUS - len(self.answer)]
+        self.client.write(data)
+        if len(self.answer) == LONGEST_STATUS or b"\n" in self.answer:
+            self.go_on()
+
+    def go_on(self):
+        """Read the client again: requests, or, if the backend has agreed, whatever both sides like."""
+        client, backend = self.client, self.backend
+        backend.pass_on = client.write
+        client.input = PAUSED
+        client.changed = True
+        if SWITCHED.match(self.answer):
+            client.pass_on = backend.write
+            self.advance(self.reader.tunnel)
+        else:
+            self.advance(self.reader.go_on)
+
+    def give_up(self):
+        """Answer a client that has sent its end of file before it was known what it wants."""
+        if self.reader.in_head:
+            self.refuse(self.page(400, "the request ends in the middle of its head"))
+        else:
+            self.client.close_pair()
+
+    def find_no_backend(self, error_number):
+        """Answer a client for whom no backend could be reached."""
+        timed_out = error_number == errno.ETIMEDOUT
+        cause = "no backend answered in time" if timed_out else "no backend takes the connection"
+        self.refuse(self.page(504 if timed_out else 502, cause))
+
+    def too_late(self):
+        """Return the answer for a client that has taken too long."""
+        return self.page(408, "the head of the request did not come in time")
+
+    def page(self, status, cause):
+        """Return an answer that says why a request is refused."""
+        title = f"{status} {HTTPStatus(status).phrase}"
+        text = f"{title}: {cause}.\n".encode()
+        head = f"HTTP/1.1 {title}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
+        head += "Connection: close\r\n\r\n"
+        return head.encode() + (b"" if self.method == "HEAD" else text)
+
+
+class TlsGate(Gate):
+    """Looks at a client's ClientHello, in which the server's name stands in the clear; what follows is encrypted."""
+
+    def __init__(self, client, backend, entrance):
+        """Come between the two sides of a new pair."""
+        super().__init__(client, backend, entrance)
+        self.hello = bytearray()  # what has come of it
+
+    def look(self, data):
+        """Look for the name, and when it is there, send the client on its way: from then on, bytes are just bytes."""
+        self.hello += data
+        try:
+            name = server_name(self.hello)
+            if name is MORE:
+                return
+            host = self.find_host(name)
+        except HelloError as error:
+            self.refuse(alert(error.alert))
+            return
+        except RouteError:
+            self.refuse(alert(INTERNAL_ERROR))
+            return
+        if host is None:
+            self.refuse(alert(UNRECOGNIZED_NAME))
+            return
+        self.entrance.heads.stop(self)
+        self.choose(host)
+        if not self.refused:
+            self.client.pass_on = self.backend.write
+            self.backend.write(self.hello)
+
+    def give_up(self):
+        """Answer a client that has sent its end of file in the middle of its hello; without a byte, it just leaves."""
+        if self.hello:
+            self.refuse(alert(DECODE_ERROR))
+        else:
+            self.client.close_pair()
+
+    def find_no_backend(self, error_number):
+        """Answer a client for whom no backend could be reached."""
+        self.refuse(alert(INTERNAL_ERROR))
+
+    def too_late(self):
+        """Return the answer for a client that has taken too long."""
+        return alert(HANDSHAKE_FAILURE)

@@ -1,0 +1,106 @@
+"""Virtual hosts: several sites behind one address, each with backends of its own.
+
+A HostTable finds the Host of a name; a Route is a Lua function of the config that may name another. There is no
+counterpart in the posts' C: the post on SNI has it, in Go, and nginx calls it server_name.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from backends import BackendSet
+from config import LuaError
+from names import host_name
+
+COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
+DEFAULT = "default"  # the key of the host for names that no other has
+
+
+@dataclass(eq=False)
+class Host:
+    """One site, or all the sites whose names end alike."""
+
+    name: str  # its key in the config: "site1.localhost", "*.site2.localhost" or "default"
+    backends: BackendSet
+    proxy_protocol: str | None  # "v1" or "v2": what tells the backends who the client is
+
+
+class HostTable:
+    """The hosts, by name: a name itself comes before the longest "*." that fits it, and that before the default."""
+
+    def __init__(self, hosts):
+        """Take a list of Hosts, of which there is at least one."""
+        self.hosts = {host.name: host for host in hosts}
+        self.family = hosts[0].backends.family  # that a fresh socket most likely needs
+
+    def find(self, name):
+        """Return the Host for a name as host_name returns it, or for none (None); None if there is no such host."""
+        return name and self.named(name) or self.hosts.get(DEFAULT)
+
+    def named(self, name):
+        """Return the Host that has this name, or a "*." that fits; None if there is none, not the default."""
+        host = self.hosts.get(name)
+        while host is None and "." in name:
+            _, _, name = name.partition(".")  # "*" stands for any number of labels
+            host = self.hosts.get(f"*.{name}")
+        return host
+
+
+class RouteError(Exception):
+    """The config's route function has failed; that has been logged."""
+
+
+# Runs inside Lua: what route returns comes out as a text, nil for no choice, or false for nonsense. So no object of
+# Lua's can play a trick on us, and no Python object gets where a config could lay hands on it.
+CALL_FROM_LUA = """
+local route = ...
+return function(address, tls, host, method, target, headers)
+    local name = route({address = address, tls = tls, host = host, method = method, target = target, headers = headers})
+    if name == nil or type(name) == "string" then return name end
+    return false
+end
+"""
+
+
+class Route:
+    """The host that a Lua function of the config names: function route(request).
+
+    The function gets a table: address (the client's), tls (true or false), host (the name that was asked for, nil if
+    none was), and, where they can be read, method, target and headers (a table; names in lower case).
+    """
+
+    def __init__(self, lua, function):
+        """Take the LuaRuntime of the config, and its function."""
+        self.lua = lua
+        self.call = lua.execute(CALL_FROM_LUA, function)
+        self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
+
+    def ask(self, address, host, request):
+        """Return the name of a host, or None for no choice; the request is None on TLS. Raises RouteError."""
+        method = target = headers = None
+        if request is not None:
+            method, target, headers = request.method, request.target, self.make_headers(request.headers)
+        try:
+            name = self.call(address, request is None, host, method, target, headers)
+        except (LuaError, UnicodeDecodeError) as error:
+            self.lua.gccollect()  # it may have run out of memory
+            raise self.complain(str(error).partition("\n")[0] or "it took more memory than it may have") from None
+        if name is False:
+            raise self.complain("it returned neither the name of a host nor nil")
+        return name and (host_name(name) or name)
+
+    def make_headers(self, headers):
+        """Return a Lua table of a request's headers, pairs of bytes; one that comes twice is joined by a comma."""
+        joined = {}
+        for name, value in headers:
+            name = name.lower()
+            joined[name] = joined[name] + b", " + value if name in joined else value
+        return self.lua.table_from(joined)
+
+    def complain(self, what):
+        """Log what is wrong with the function, unless that was done a moment ago; return the RouteError."""
+        now = time.monotonic()
+        if now >= self.quiet_until:
+            logging.error("The function route failed, and its clients are turned away: %s", what)
+            self.quiet_until = now + COMPLAINT_PAUSE
+        return RouteError(what)
