@@ -14,7 +14,7 @@ import errno
 import re
 from http import HTTPStatus
 
-from client_hello import DECODE_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, alert, server_name
+from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
 from connection import HELD, PAUSED
 from epollinterface import Deadlines
 from hosts import RouteError
@@ -22,7 +22,7 @@ from http_request import BadRequest, RequestReader
 from proxy_protocol import proxy_header
 
 LINGER_SECONDS = 2  # that a refused client has to read why, before its connection is closed
-HANDSHAKE_FAILURE, INTERNAL_ERROR = 40, 80  # alerts
+HANDSHAKE_FAILURE = 40  # an alert
 LONGEST_STATUS = 13  # bytes of an answer within which its status code has come
 SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
 
@@ -131,7 +131,7 @@ class HttpGate(Gate):
 
     def look(self, data):
         """Check the requests in what the client has sent, and pass on what is sound."""
-        self.advance(self.reader.feed, data)
+        self.advance(self.reader.feed, bytes(data))
 
     def advance(self, step, *arguments):
         """Let the reader take a step; pass on what comes of it, and see what it waits for."""
@@ -210,7 +210,7 @@ class HttpGate(Gate):
         text = f"{title}: {cause}.\n".encode()
         head = f"HTTP/1.1 {title}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
         head += "Connection: close\r\n\r\n"
-        return head.encode() + (b"" if self.method == "HEAD" else text)
+        return head.encode() + (b"" if self.method == b"HEAD" else text)
 
 
 class TlsGate(Gate):
@@ -219,13 +219,12 @@ class TlsGate(Gate):
     def __init__(self, client, backend, entrance):
         """Come between the two sides of a new pair."""
         super().__init__(client, backend, entrance)
-        self.hello = bytearray()  # what has come of it
+        self.hello = HelloReader()
 
     def look(self, data):
         """Look for the name, and when it is there, send the client on its way: from then on, bytes are just bytes."""
-        self.hello += data
         try:
-            name = server_name(self.hello)
+            name = self.hello.feed(data)
             if name is MORE:
                 return
             host = self.find_host(name)
@@ -242,11 +241,11 @@ class TlsGate(Gate):
         self.choose(host)
         if not self.refused:
             self.client.pass_on = self.backend.write
-            self.backend.write(self.hello)
+            self.backend.write(self.hello.received)
 
     def give_up(self):
         """Answer a client that has sent its end of file in the middle of its hello; without a byte, it just leaves."""
-        if self.hello:
+        if self.hello.received:
             self.refuse(alert(DECODE_ERROR))
         else:
             self.client.close_pair()
