@@ -2,7 +2,8 @@
 
 Rules
 - Every byte read from one side is written to the other: in order, and once.
-- At most WRITE_BUFFER_LIMIT bytes wait for a side. While its buffer is full, the peer is not read.
+- At most WRITE_BUFFER_LIMIT bytes wait for a side, and what a gate adds to requests of one read. While its buffer is
+  full, the peer is not read.
 - The end of one side's bytes is passed on after its last byte: end of file as end of file, a reset as a reset.
 - The pair is closed when both directions have ended, or when one side's reset has been passed on to the other.
 - A client with a gate (see gates.py) has its bytes looked at first: the gate chooses the backend, or refuses.

@@ -15,7 +15,7 @@ import re
 from http import HTTPStatus
 
 from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
-from connection import HELD, PAUSED
+from connection import CLOSED, HELD, PAUSED
 from epollinterface import Deadlines
 from hosts import RouteError
 from http_request import BadRequest, RequestReader
@@ -100,11 +100,16 @@ class Gate:
 
     def time_out(self):
         """Refuse a client that takes too long, or close the connection of one that has been refused."""
-        if self.client.refusal is None and self.refused:
-            self.client.close_pair()
+        client = self.client
+        if client.output is CLOSED:  # in this very round
+            return
+        if client.input is PAUSED:  # it is we who don't read
+            self.entrance.heads.start(self)
+        elif self.refused:
+            client.close_pair()
         else:
             self.refuse(self.too_late())
-        self.client.settle()
+            client.settle()
 
     def linger(self):
         """Let the client read why it is refused, but not for ever."""

@@ -13,13 +13,18 @@ Nothing here knows about sockets. Bytes come in by feed(), in pieces of any size
 
 import re
 
-import httptools
 from names import host_name
+
+try:
+    import httptools
+except ImportError:
+    httptools = None  # a config with hosts is told so
+
 
 MAX_HEAD = 16384  # bytes of a request's head, the empty line included
 MAX_LINE = 4096  # bytes of the line before a chunk, and of all the trailers of a body
 MAX_LENGTH = 2**63 - 1  # bytes of a body; more would not fit a signed number of 64 bits
-MAX_HELD = 65536  # bytes behind the handshake of a WebSocket; a client has no reason to send any before the answer
+MAX_HELD = 131072  # bytes behind the handshake of a WebSocket; a client has no reason to send any before the answer
 
 LINE_ENDS = re.compile(rb"[\r\n]+")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")  # the size, and maybe an extension

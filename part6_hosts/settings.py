@@ -14,6 +14,7 @@ from config import ConfigError, get_config_opt, is_function, is_table
 from gates import Entrance, HttpGate, OpenEntrance, TlsGate
 from health import Check, Checker
 from hosts import DEFAULT, Host, HostTable, Route
+from http_request import httptools
 from names import host_name
 from proxy_protocol import own_check_header
 
@@ -231,6 +232,10 @@ def read_hosts(settings, checkers):
     value = settings.get("hosts")
     if not is_table(value):
         refuse("hosts", 'a table: {["site1.localhost"] = {backends = ...}, ...}')
+    if httptools is None:
+        raise ConfigError(
+            "hosts needs httptools, which reads the requests, and it is missing. Install it: pip install httptools"
+        )
     for name in ("backends", "backendAddress", "backendPort"):
         if settings.get(name) is not None:
             raise ConfigError(f"Error parsing config file: set either hosts, or {name}, not both.")
