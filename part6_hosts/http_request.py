@@ -30,13 +30,14 @@ LINE_ENDS = re.compile(rb"[\r\n]+")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")  # the size, and maybe an extension
 TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 
-CLAIMS = {b"x-forwarded-for", b"x-real-ip", b"forwarded"}  # who the client is: kept only from a trusted one
-REWRITTEN = {b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"x-forwarded-for"}
+# Headers that are not passed on just as they came; for others see Request.written_anew.
+CLAIMS = {b"x-forwarded-for", b"x-real-ip", b"forwarded"}  # who the client is: believed only of a trusted one
+REWRITTEN = {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade"}
 DROPPED = {
     *(b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"),  # for the next hop, and that's us
     b"proxy",  # a CGI backend makes HTTP_PROXY of it, and then uses that as its proxy
 }
-WATCHED = {b"host"} | CLAIMS | REWRITTEN | DROPPED
+WATCHED = CLAIMS | REWRITTEN | DROPPED
 NOTHING = ()  # the values of a header that is not there
 
 
@@ -79,7 +80,10 @@ class Head:
 class Request:
     """The head of one request, complete and checked."""
 
-    __slots__ = ("method", "target", "version", "headers", "watched", "length", "host", "tokens", "last", "upgrade")
+    __slots__ = (
+        *("method", "target", "version", "host", "headers", "upgrade", "length", "last"),
+        *("watched", "kept", "tokens"),
+    )
 
     def __init__(self, parts, first):
         """Take what is in a Head, the first one of its connection or a later one; raise BadRequest."""
@@ -87,17 +91,25 @@ class Request:
         self.target = parts.target  # as the backend gets it: b"/path?query", or b"*"
         self.version = parts.parser.get_http_version()  # "1.0" or "1.1"
         self.headers = parts.headers  # as they came, a list of pairs: name, value (bytes)
-        watched = self.watched = {}  # name in lower case -> list of values, for those headers that concern us
-        for name, value in self.headers:
-            key = name.lower()
-            if key in WATCHED:
-                watched.setdefault(key, []).append(value)
+        self.watched = {}  # a name of WATCHED -> the values of these headers
+        self.kept = []  # pieces of bytes that make the lines of the other headers
+        self.sort_headers()
         self.length = self.find_length()  # bytes of the body; None: it comes in chunks
         self.host = self.find_host()  # a name as host_name makes it; None: HTTP/1.0 without any
         self.tokens = self.find_tokens()  # of Connection, in lower case
         # Whether what comes behind it is no request any more (RFC 9112, section 9.6).
         self.last = b"close" in self.tokens or self.version == "1.0" and b"keep-alive" not in self.tokens
         self.upgrade = first and self.is_handshake()  # of a WebSocket
+
+    def sort_headers(self):
+        """Tell the headers that concern us from those that are passed on as they are."""
+        for name, value in self.headers:
+            key = name.lower()
+            if key in WATCHED:
+                self.watched.setdefault(key, []).append(value)
+            elif b"_" not in key or key.replace(b"_", b"-") not in WATCHED:
+                # What is left out: a CGI backend takes X_Forwarded_For for X-Forwarded-For.
+                self.kept += name, b": ", value, b"\r\n"
 
     def find_length(self):
         """Return the length of the body, None for chunks (RFC 9112, section 6.3)."""
@@ -149,7 +161,7 @@ class Request:
         if host not in (name, None):
             raise BadRequest(400, "a target that is for another host than the Host header says")
         if host is None:
-            self.headers = [(b"Host", authority), *self.headers]
+            self.watched[b"host"] = [authority]
         path = self.target[7 + len(authority) :]
         root = b"*" if self.method == b"OPTIONS" and not path else b"/"
         self.target = path if path.startswith(b"/") else root + path
@@ -157,7 +169,9 @@ class Request:
 
     def find_tokens(self):
         """Return what Connection says."""
-        values = self.watched.get(b"connection", NOTHING)
+        values = self.watched.get(b"connection")
+        if not values:
+            return NOTHING
         return [token.strip(b" \t") for value in values for token in value.lower().split(b",")]
 
     def is_handshake(self):
@@ -168,27 +182,27 @@ class Request:
 
     def written_anew(self, address, trusted):
         """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
+        watched = self.watched
         lines = [self.method, b" ", self.target, b" HTTP/1.0\r\n" if self.version == "1.0" else b" HTTP/1.1\r\n"]
-        for name, value in self.headers:
-            key = name.lower()
-            if key in REWRITTEN or key in DROPPED or key in CLAIMS and not trusted:
-                continue
-            if b"_" in key and key.replace(b"_", b"-") in WATCHED:
-                continue  # a CGI backend takes X_Forwarded_For for X-Forwarded-For
-            lines += name, b": ", value, b"\r\n"
+        if b"host" in watched:
+            lines += b"Host: ", watched[b"host"][0], b"\r\n"
+        lines += self.kept
         if self.length is None:
             lines.append(b"Transfer-Encoding: chunked\r\n")
-        elif b"content-length" in self.watched:
+        elif b"content-length" in watched:
             lines.append(b"Content-Length: %d\r\n" % self.length)
-        # Nothing else may be named by Connection: "Connection: X-Forwarded-For" asks the backend to drop that one.
-        tokens = [token for token in (b"close", b"keep-alive") if token in self.tokens]
+        if self.tokens:
+            # No others: "Connection: X-Forwarded-For" would ask the backend to drop that header.
+            tokens = [token for token in (b"close", b"keep-alive", self.upgrade and b"upgrade") if token in self.tokens]
+            lines += [b"Connection: ", b", ".join(tokens), b"\r\n"] if tokens else NOTHING
         if self.upgrade:
-            tokens.append(b"upgrade")
             lines.append(b"Upgrade: websocket\r\n")
-        if tokens:
-            lines += b"Connection: ", b", ".join(tokens), b"\r\n"
-        claimed = self.watched.get(b"x-forwarded-for", NOTHING) if trusted else NOTHING
-        lines += b"X-Forwarded-For: ", b", ".join([*filter(None, claimed), address]), b"\r\n\r\n"
+        addresses = [address]
+        if trusted:
+            addresses = [*filter(None, watched.get(b"x-forwarded-for", NOTHING)), address]
+            for name in (b"X-Real-IP", b"Forwarded"):
+                lines += [b"%b: %b\r\n" % (name, value) for value in watched.get(name.lower(), NOTHING)]
+        lines += b"X-Forwarded-For: ", b", ".join(addresses), b"\r\n\r\n"
         return b"".join(lines)
 
 

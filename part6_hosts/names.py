@@ -3,6 +3,7 @@
 RFC 9110 section 7.2 and RFC 3986 section 3.2.2 say what a Host header may hold; nginx treats names in the same way.
 """
 
+import functools
 import ipaddress
 import re
 
@@ -20,6 +21,7 @@ def dns_name(text: str) -> str | None:
     return name if NAME.fullmatch(name) and len(name) <= LONGEST_NAME and text.isascii() else None
 
 
+@functools.lru_cache(maxsize=256)  # what is asked for again and again takes no time
 def host_name(text: str) -> str | None:
     """Return the name in a Host header, or None when it is no name (or address) with or without a port.
 
