@@ -19,6 +19,8 @@ from support.left_out import LeftOut
 from support.parts import PARTS
 
 YOURS = "yours"  # instead of a part's number: the program that --proxy names
+# The same for a part that has virtual hosts, and is to pass all on through one of them: another path through its code.
+BY_HOST = {f"{directory} by host": part for part, directory in PARTS.items() if part >= 6}
 DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
 WORKERS = 4  # tests at a time of somebody's own proxy; most of it is waiting
 BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another one runs
@@ -102,7 +104,10 @@ def row_of(definition):
 
 
 def pytest_generate_tests(metafunc):
-    """Run a behaviour's test once for each part that it applies to; a "no" is a strict expected failure."""
+    """Run a behaviour's test once for each part that it applies to; a "no" is a strict expected failure.
+
+    Where there are virtual hosts, what needs no config of its own is run once more, by host.
+    """
     row = row_of(metafunc.definition)
     if row is None:
         return
@@ -116,6 +121,8 @@ def pytest_generate_tests(metafunc):
             marks.append(pytest.mark.xfail(strict=True, raises=AssertionError, reason=row.reasons[part]))
         if cell != "–":
             parameters.append(pytest.param(part, marks=marks, id=PARTS[part]))
+    if not row.config and not metafunc.definition.get_closest_marker("not_by_host"):
+        parameters += BY_HOST
     metafunc.parametrize("part", parameters)
 
 
@@ -197,7 +204,7 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def command(part, request):
     """The Command that starts the proxy under test."""
-    return request.config.proxy_command or part_command(part)
+    return request.config.proxy_command or part_command(BY_HOST.get(part, part), by_host=part in BY_HOST)
 
 
 @pytest.fixture
@@ -212,7 +219,7 @@ def start_proxy(command, request):
     running = request.node.proxies = []
 
     def start(backend, **options):
-        running.append(Proxy(command, backend if isinstance(backend, int) else backend.port, **options))
+        running.append(Proxy(command, backend, **options))
         return running[-1]
 
     yield start

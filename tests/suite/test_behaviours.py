@@ -359,12 +359,12 @@ def test_a_client_may_leave_without_a_word(start_proxy):
 
 
 @behaviour("survives")
-def test_a_backend_may_be_down_and_come_back(start_proxy):
+def test_a_backend_may_be_down_and_come_back(start_proxy, command):
     """While nothing listens on the backend's port, clients are turned away; once it is back, all is well again."""
     port = free_port()
     proxy = start_proxy(port)
     for _ in range(3):
-        connect_and_be_turned_away(proxy.port)
+        connect_and_be_turned_away(proxy.port, b"HTTP/1.1 502 " if command.by_host else b"")
     proxy.check_unharmed()
     with HttpBackend(port):
         assert proxy.get("/").status_code == 200

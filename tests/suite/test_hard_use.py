@@ -12,7 +12,6 @@ from support.harness import check_quiet
 from support.peers import (
     LONG_PATIENCE,
     SMALL_BUFFER,
-    Client,
     CollectingBackend,
     DuplexBackend,
     EchoBackend,
@@ -24,6 +23,7 @@ from support.peers import (
     StreamingBackend,
     TurnBackend,
     connect_and_be_reset,
+    connect_and_be_turned_away,
     free_port,
     pattern,
     send_byte_by_byte,
@@ -100,7 +100,7 @@ def test_500_clients_at_once(start_proxy):
 
 def test_a_thousand_requests_on_one_connection(start_proxy):
     """Keep-alive, kept up for long."""
-    with HttpBackend() as backend, Client(start_proxy(backend).port) as client:
+    with HttpBackend() as backend, start_proxy(backend).connect() as client:
         for number in range(1000):
             client.send(b"GET /bytes?count=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number)
             head = b""
@@ -299,6 +299,7 @@ def test_what_a_client_sent_before_it_reset_is_delivered(start_proxy):
         assert backend.received == 200_000
 
 
+@pytest.mark.not_by_host("to a client that speaks HTTP, a refusal is an answer: see test_refusals.py")
 def test_a_refused_client_sees_a_reset(start_proxy):
     """With the backend down, a clean end would look like an empty answer."""
     proxy = start_proxy(free_port())
@@ -374,7 +375,7 @@ def test_a_half_closed_connection_costs_no_cpu(start_proxy, closer):
             assert proxy.open_files() >= before, "it has closed a pair that is still open in one direction"
 
 
-def test_descriptors_run_out_and_come_back(start_proxy):
+def test_descriptors_run_out_and_come_back(start_proxy, command):
     """With a limit of 64 and 200 clients, all of them are served, a few at a time; waiting costs no CPU."""
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
@@ -390,7 +391,8 @@ def test_descriptors_run_out_and_come_back(start_proxy):
             assert client.receive_exactly(5) == b"hello"
             client.close()
         proxy.check_unharmed()
-    connect_and_be_reset(proxy.port)  # the backend has gone, and the proxy has a descriptor to find that out
+    # The backend has gone, and the proxy has a descriptor to find that out.
+    connect_and_be_turned_away(proxy.port, b"HTTP/1.1 502 " if command.by_host else b"")
 
 
 # --- fairness ----------------------------------------------------------------------------------------
@@ -427,10 +429,10 @@ def test_ten_streams_get_their_share(start_proxy):
 class MixedClient(threading.Thread):
     """Does random things to a proxy for a few seconds; what goes wrong is kept in `complaints`."""
 
-    def __init__(self, port, seed, seconds):
-        """Prepare; `port` is that of a proxy in front of an echo."""
+    def __init__(self, proxy, seed, seconds):
+        """Prepare; the proxy stands in front of an echo."""
         super().__init__(daemon=True)
-        self.port = port
+        self.proxy = proxy
         self.random = random.Random(seed)
         self.deadline = time.monotonic() + seconds
         self.transfers = 0  # completed and checked
@@ -448,7 +450,7 @@ class MixedClient(threading.Thread):
     def connect(self):
         """Return a client; now and then, a slow reader."""
         small = self.random.random() < 0.3
-        return Client(self.port, receive_buffer=SMALL_BUFFER if small else None, timeout=LONG_PATIENCE)
+        return self.proxy.connect(receive_buffer=SMALL_BUFFER if small else None, timeout=LONG_PATIENCE)
 
     def size(self):
         """Return a random size in bytes, from 1 to a few million, each order of magnitude equally likely."""
@@ -505,7 +507,7 @@ def test_a_random_mix_of_everything(start_proxy):
         proxy.connect().close()
         wait_until_still(proxy.open_files, still=0.2)
         before = proxy.open_files()
-        clients = [MixedClient(proxy.port, seed + number, seconds=5) for number in range(8)]
+        clients = [MixedClient(proxy, seed + number, seconds=5) for number in range(8)]
         for client in clients:
             client.start()
         for client in clients:

@@ -19,26 +19,34 @@ import psutil
 
 from support.output import TRACEBACK, with_output
 from support.parts import PARTS, ROOT
-from support.peers import HOST, PATIENCE, Client, free_port, wait_until
+from support.peers import HOST, PATIENCE, Backend, Client, free_port, wait_until
 from support.peers.talk import Talk
 
 START_PATIENCE = 15  # seconds that a program may take to start, or to say why it does not
 PROBE_PATIENCE = 5  # seconds that a program may take to say how it is used
 START_LINE = "Started.  Listening on port {port}."
 CONFIG = 'listenPort = "{port}"\nbackendAddress = "{backend_host}"\nbackendPort = "{backend_port}"\n'
+CONFIG_BY_HOST = (
+    'listenPort = "{port}"\nhosts = {default = {backends = {{address = "{backend_host}", port = "{backend_port}"}}}}\n'
+)
+# What a client says first to a proxy that reads HTTP, so that it may then send any bytes it likes: they are the body of
+# this request, which is longer than any of them will ever be. The answer may be any bytes, too, as nobody reads it.
+OPENING = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % 10**15
 
 
 class Command:
     """How to start a proxy: a list of words, with {port}, {backend_host}, {backend_port} or {config} among them."""
 
-    def __init__(self, words: list[str], config: str = CONFIG, forgiving: bool = False):
+    def __init__(self, words: list[str], config: str = CONFIG, forgiving: bool = False, by_host: bool = False):
         """Take the words as they are; `config` is the config file's text, with the same words in braces.
 
-        A `forgiving` one is somebody's own, and may write what it likes into its log.
+        A `forgiving` one is somebody's own, and may write what it likes into its log. With a config that is `by_host`,
+        the proxy reads HTTP: see Proxy.
         """
         self.words = words
         self.config = config
         self.forgiving = forgiving
+        self.by_host = by_host
 
     @property
     def takes_config(self):
@@ -68,10 +76,11 @@ def fill(text: str, settings: dict) -> str:
 ARGUMENTS = ["{port}", "{backend_host}", "{backend_port}"]
 
 
-def part_command(part: int) -> Command:
-    """Return the Command for one of the parts."""
+def part_command(part: int, by_host: bool = False) -> Command:
+    """Return the Command for one of the parts; `by_host`: through a virtual host, for a part that has them."""
     program = [sys.executable, str(ROOT / PARTS[part] / "rsp.py")]
-    return Command(program + (ARGUMENTS if part < 3 else ["{config}"]))
+    words = program + (ARGUMENTS if part < 3 else ["{config}"])
+    return Command(words, CONFIG_BY_HOST if by_host else CONFIG, by_host=by_host)
 
 
 def any_command(text: str) -> Command:
@@ -195,8 +204,16 @@ def has_unread_bytes(port):
 class Proxy:
     """A running proxy, seen from outside."""
 
-    def __init__(self, command, backend_port, backend_host=HOST, wait=True, environment=None):
-        """Start it on a free port; unless `wait` is false, return when it listens."""
+    def __init__(self, command, backend, backend_host=HOST, wait=True, environment=None):
+        """Start it in front of a backend, or a port, on a port of its own; unless `wait` is false, until it listens.
+
+        If it reads HTTP, and the backend doesn't, connect() makes clients that send an opening first, which the
+        backend skips: to both, the connection looks as if there were nobody in between who reads.
+        """
+        backend_port = backend if isinstance(backend, int) else backend.port
+        self.opening = b""
+        if command.by_host and isinstance(backend, Backend):
+            self.opening, backend.skips_head = OPENING, True
         self.directory = tempfile.TemporaryDirectory(prefix="rsp-")
         self.port = free_port()
         self.output_path = pathlib.Path(self.directory.name, "stdout")
@@ -281,7 +298,9 @@ class Proxy:
 
     def connect(self, **options):
         """Return a Client of this proxy; see peers.Client for the options."""
-        return Client(self.port, **options)
+        client = Client(self.port, **options)
+        client.socket.sendall(self.opening)
+        return client
 
     def get(self, path="/", **options):
         """Return the response to a request on a connection of its own; options as for requests.request."""

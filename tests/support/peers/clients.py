@@ -160,8 +160,11 @@ def connect_and_be_reset(port):
     raise AssertionError(f"expected a reset from port {port}, and got {data or 'a clean end'!r}. Hint: SO_LINGER")
 
 
-def connect_and_be_turned_away(port):
-    """Connect, ask, and see the connection end in one way or another; raise AssertionError if it doesn't."""
+def connect_and_be_turned_away(port, answer=b""):
+    """Connect, ask, and see the connection end in one way or another; raise AssertionError if it doesn't.
+
+    A proxy that reads HTTP says why: the beginning of its answer is to be this.
+    """
     with socket.socket() as sock:
         sock.settimeout(PATIENCE)
         try:
@@ -170,11 +173,12 @@ def connect_and_be_turned_away(port):
             data = sock.recv(CHUNK)
         except ConnectionRefusedError:
             raise AssertionError(f"nobody listens on port {port}. Hint: is the proxy still running?") from None
-        except ConnectionError:
-            return
+        except ConnectionError as error:
+            data = b"" if not answer else str(error).encode()
         except TimeoutError:
             raise AssertionError(f"{PATIENCE} s, and neither answer nor end. Hint: close the client") from None
-    assert not data, f"nobody is there who could have sent {data!r}"
+    assert answer or not data, f"nobody is there who could have sent {data!r}"
+    assert data.startswith(answer), f"expected an answer that begins with {answer!r}, and got {data!r}"
 
 
 def send_byte_by_byte(client, data, pause=0.002):
