@@ -301,19 +301,21 @@ def read_settings(settings):
     Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
     """
     check_names(settings.names(), NAMES)
-    port = get_config_opt(settings, "listenPort")
     checkers = []
     if settings.get("hosts") is None:
         for name in NEED_HOSTS:
             if settings.get(name) is not None:
                 raise ConfigError(f"Error parsing config file: {name} needs hosts.")
+        port = get_config_opt(settings, "listenPort")
         return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers
     more = {
         "hosts": read_hosts(settings, checkers),
         "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
         "route": read_route(settings),
     }
-    doors = [(port, Entrance(HttpGate, is_trusted=read_networks(settings), **more))]
+    entrances = {"listenPort": Entrance(HttpGate, is_trusted=read_networks(settings), **more)}
     if settings.get("listenTlsPort") is not None:
-        doors.append((get_config_opt(settings, "listenTlsPort"), Entrance(TlsGate, **more)))
-    return doors, checkers
+        entrances["listenTlsPort"] = Entrance(TlsGate, **more)
+        if settings.get("listenPort") is None:  # TLS alone
+            del entrances["listenPort"]
+    return [(get_config_opt(settings, name), entrance) for name, entrance in entrances.items()], checkers

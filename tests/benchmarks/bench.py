@@ -3,6 +3,8 @@
     python tests/benchmarks/bench.py [--quick] [--proxy NAME='command with {port} {backend_host} {backend_port}']
     python tests/benchmarks/bench.py --switched-off    # part 4 beside itself, one thing switched off
     python tests/benchmarks/bench.py --backends        # part 5 with one backend, 3 or 100, beside part 4
+    python tests/benchmarks/bench.py --hosts           # part 6 by the Host header, beside part 4, nginx http and others
+    python tests/benchmarks/bench.py --tls             # part 6 by the server name of TLS, beside part 4 and others
     python tests/benchmarks/bench.py --against DIR     # part 4 as it is, beside DIR: part 4 as it was, say
 
 Every workload is run on every contender in turn, round after round, so that a machine that slows down slows all of them
@@ -26,7 +28,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from contenders import BACKEND_SETS, Field, default_names, need_tools, switched_off
+from contenders import BACKEND_SETS, TLS_TOOLS, TOOLS, Field, default_names, need_tools, switched_off
 from support.harness import Command
 from support.parts import PARTS, ROOT
 from support.programs import find
@@ -34,10 +36,13 @@ from workloads import (
     AGAINST_WORKLOADS,
     AT_ONCE,
     BACKENDS_WORKLOADS,
+    HOSTS_WORKLOADS,
     SWITCHED_OFF_WORKLOADS,
+    TLS_WORKLOADS,
     WORKLOADS,
     Wrong,
     check_answers,
+    make_certificate,
     make_site,
 )
 
@@ -53,6 +58,8 @@ def parse_arguments():
     )
     parser.add_argument("--switched-off", action="store_true", help="part 4 beside what switched_off/ makes of it")
     parser.add_argument("--backends", action="store_true", help="part 5 with one backend, 3 or 100, beside part 4")
+    parser.add_argument("--hosts", action="store_true", help="part 6 by the Host header, beside part 4 and others")
+    parser.add_argument("--tls", action="store_true", help="part 6 by the server name of TLS, beside part 4 and others")
     parser.add_argument("--against", type=pathlib.Path, metavar="DIR", help="compare DIR, which is old, with --new")
     parser.add_argument(
         "--new", type=pathlib.Path, metavar="DIR", default=ROOT / PARTS[4], help="what is new (part4_buffering)"
@@ -108,6 +115,12 @@ def choose_comparison(options, extra):
     if options.backends:
         names = ["part4", "part5", *BACKEND_SETS]
         return Comparison(names, BACKENDS_WORKLOADS, ("part4", "part5-3"), 15, "backends")
+    if options.hosts:
+        names = ["part4", "part5", "part6", "part6-http", "part6-route", "nginx-http", "haproxy-http", "proxy.py"]
+        return Comparison(names, HOSTS_WORKLOADS, ("part4", "nginx-http", "proxy.py"), 10, "hosts")
+    if options.tls:
+        names = ["direct", "part4", "part6-tls", "nginx-sni", "haproxy-sni", "sniproxy"]
+        return Comparison(names, TLS_WORKLOADS, ("part4", "nginx-sni"), 10, "tls")
     if options.switched_off:
         return Comparison(["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",), 5, "switched_off")
     return Comparison([*default_names(), *extra], WORKLOADS, ("nginx", "direct", "asyncio"), 5, "results")
@@ -217,7 +230,8 @@ def median_of(values, key):
 
 
 COLUMNS = {"to old": (8, ".3f"), "to part4": (10, ".2f"), "middle half": (13, ""), "to nginx": (10, ".2f"),
-           "to direct": (11, ".2f"), "to part5-3": (12, ".2f"), "added ms": (10, ".3f"), "user µs": (9, ",.0f"),
+           "to direct": (11, ".2f"), "to nginx-http": (15, ".2f"), "to proxy.py": (13, ".2f"),
+           "to nginx-sni": (14, ".2f"), "to part5-3": (12, ".2f"), "added ms": (10, ".3f"), "user µs": (9, ",.0f"),
            "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
@@ -323,7 +337,7 @@ def main():
     names = choose(options.only, list(dict.fromkeys([*comparison.names, *extra])), "contender")
     wanted = choose(options.workloads, [workload.name for workload in comparison.workloads], "workload")
     workloads = [workload for workload in comparison.workloads if workload.name in wanted]
-    need_tools()
+    need_tools(TLS_TOOLS if options.tls else TOOLS)
     scale = 0.1 if options.quick else 1
     rounds = options.rounds or (1 if options.quick else comparison.rounds)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -336,8 +350,10 @@ def main():
     with tempfile.TemporaryDirectory(prefix="rsp-bench-", dir="/dev/shm") as directory:
         directory = pathlib.Path(directory)
         make_site(directory)
+        if options.tls:
+            make_certificate(directory)
         try:
-            with Field(directory, names, extra, min(limit, 20_000)) as field:
+            with Field(directory, names, extra, min(limit, 20_000), tls=options.tls) as field:
                 figures, wrongs = measure(field, workloads, rounds, scale, warm_up=not options.quick)
         except LookupError as error:  # a patch that does not apply, or no git to apply it with
             sys.exit(str(error))

@@ -20,6 +20,7 @@ from support.servers import NGINX_PATHS, Server, nginx_words
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOOLS = ["ab", "wrk", "nginx", STREAM_MODULE, "haproxy"]
+TLS_TOOLS = [*TOOLS, "sniproxy"]
 
 NGINX_LIMITS = """
 worker_rlimit_nofile {descriptors};
@@ -45,6 +46,10 @@ http {{
     }}
 }}
 """
+)
+NGINX_TLS_BACKEND = NGINX_BACKEND.replace(
+    "listen 127.0.0.1:{port}",
+    "ssl_certificate {directory}/cert.pem; ssl_certificate_key {directory}/key.pem; listen 127.0.0.1:{port} ssl",
 )
 NGINX_STREAM = (
     NGINX_LIMITS
@@ -92,6 +97,84 @@ BACKEND_SETS = {  # contender -> how many backends, and the rest of the config
     "part5-lua-3": (3, IN_TURN_IN_LUA),
     "part5-lua-100": (100, IN_TURN_IN_LUA),
 }
+
+# What is compared in `--hosts`: the same backend behind a virtual host. Clients ask for 127.0.0.1, so that is its name.
+NGINX_HTTP = (
+    NGINX_LIMITS
+    + """
+http {{
+    access_log off;
+    keepalive_requests 100000000;
+    client_max_body_size 100m;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    {paths}
+    upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 100; }}
+    server {{ listen 127.0.0.1:{port} backlog=4096 default_server; return 404; }}
+    server {{
+        listen 127.0.0.1:{port};
+        server_name 127.0.0.1;
+        location / {{ proxy_pass http://backend; }}
+    }}
+}}
+"""
+)
+HAPROXY_HTTP = HAPROXY.replace("mode tcp", "mode http\n    option forwardfor").replace(
+    "    server backend",
+    "    http-request deny deny_status 404 unless {{ req.hdr(host),host_only 127.0.0.1 }}\n    server backend",
+)
+PART6_HTTP = """
+listenPort = "{port}"
+hosts = {["127.0.0.1"] = {backends = {{address = "{backend_host}", port = "{backend_port}"}}}}
+"""
+PART6_ROUTE = PART6_HTTP + "function route(request) return request.host end\n"
+
+# And in `--tls`: by the server name in the ClientHello; nothing is decrypted on the way. ab asks for localhost.
+NGINX_SSL_PREREAD = (
+    NGINX_LIMITS
+    + """
+stream {{
+    map $ssl_preread_server_name $chosen {{ localhost 127.0.0.1:{backend_port}; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        ssl_preread on;
+        proxy_pass $chosen;
+    }}
+}}
+"""
+)
+HAPROXY_SNI = HAPROXY.replace(
+    "    server backend",
+    "    tcp-request inspect-delay 5s\n    tcp-request content reject unless {{ req.ssl_sni -i localhost }}\n"
+    "    server backend",
+)
+SNIPROXY = """
+listener 127.0.0.1:{port} {{
+    protocol tls
+    table hosts
+}}
+table hosts {{
+    localhost 127.0.0.1:{backend_port}
+}}
+"""
+HAPROXIES = {"haproxy": HAPROXY, "haproxy-http": HAPROXY_HTTP, "haproxy-sni": HAPROXY_SNI}
+PROXY_PY = [sys.executable, "-m", "proxy", "--hostname", HOST, "--port", "{port}", "--num-workers", "1"]
+PROXY_PY += [
+    "--num-acceptors",
+    "1",
+    "--log-level",
+    "CRITICAL",
+    "--enable-reverse-proxy",
+    "--plugins",
+    "proxy_py.OneSite",
+]
+PART6_TLS = """
+listenTlsPort = "{port}"
+hosts = {localhost = {backends = {{address = "{backend_host}", port = "{backend_port}"}}}}
+"""
+PART6 = {"part6-http": PART6_HTTP, "part6-route": PART6_ROUTE, "part6-tls": PART6_TLS}
 
 
 def need_tools(tools=TOOLS):
@@ -154,19 +237,20 @@ class Contender(Server):
 class Field:
     """All the contenders, in front of one backend; a context manager that ends what it has started."""
 
-    def __init__(self, directory, names, extra, descriptors):
-        """Prepare; `extra` maps names to Commands, `descriptors` is what each program may open."""
+    def __init__(self, directory, names, extra, descriptors, tls=False):
+        """Prepare; `extra` maps names to Commands, `descriptors` is what each program may open, `tls` the backend's."""
         self.directory = pathlib.Path(directory)
         self.names = names
         self.extra = extra
         self.settings = {"descriptors": descriptors, "connections": descriptors // 2 - 100}
+        self.backend_template = NGINX_TLS_BACKEND if tls else NGINX_BACKEND
         self.contenders = []
         self.stack = contextlib.ExitStack()
 
     def __enter__(self):
         """Start the backend and the contenders."""
         with contextlib.ExitStack() as stack:
-            self.backend = self.start("backend", self.nginx_words("backend", NGINX_BACKEND))
+            self.backend = self.start("backend", self.nginx_words("backend", self.backend_template))
             stack.enter_context(self.backend)
             for name in self.names:
                 contender = self.start_contender(name)
@@ -196,14 +280,24 @@ class Field:
         """Return the function from two ports, its own and the backend's, to a contender's command line."""
         if name == "nginx":
             return self.nginx_words("stream", NGINX_STREAM)
-        if name == "haproxy":
-            return self.haproxy_words
+        if name == "nginx-http":
+            return self.nginx_words("http", NGINX_HTTP)
+        if name == "nginx-sni":
+            return self.nginx_words("sni", NGINX_SSL_PREREAD)
+        if name in HAPROXIES:
+            return self.haproxy_words(name)
+        if name == "sniproxy":
+            return self.sniproxy_words
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         asyncio_words = [sys.executable, str(HERE / "asyncio_proxy.py"), *ARGUMENTS]
         if name in BACKEND_SETS:
             count, rest = BACKEND_SETS[name]
             command = Command(part_command(5).words, BACKEND_SET.replace("COUNT", str(count)) + rest)
+        elif name in PART6:
+            command = Command(part_command(6).words, PART6[name])
+        elif name == "proxy.py":
+            command = Command(["env", "RSP_BACKEND={backend_host}:{backend_port}", f"PYTHONPATH={HERE}", *PROXY_PY])
         elif name.startswith("part"):
             command = part_command(int(name.removeprefix("part")))
         elif name == "asyncio":
@@ -222,20 +316,30 @@ class Field:
         def words(port, backend_port):
             places = {"directory": self.directory, "port": port, "backend_port": backend_port, "paths": NGINX_PATHS}
             blocks = template.format(**places, **self.settings)
-            return nginx_words(self.directory, name, blocks, stream=template is NGINX_STREAM)
+            return nginx_words(self.directory, name, blocks, stream="stream {{" in template)
 
         return words
 
-    def haproxy_words(self, port, backend_port):
-        """Return haproxy's command line; writes the config."""
-        path = self.directory / "haproxy.conf"
-        path.write_text(HAPROXY.format(port=port, backend_port=backend_port, **self.settings))
-        return [find("haproxy"), "-db", "-f", str(path)]
+    def haproxy_words(self, name):
+        """Return the function from two ports to haproxy's command line; it writes the config."""
+
+        def words(port, backend_port):
+            path = self.directory / f"{name}.conf"
+            path.write_text(HAPROXIES[name].format(port=port, backend_port=backend_port, **self.settings))
+            return [find("haproxy"), "-db", "-f", str(path)]
+
+        return words
+
+    def sniproxy_words(self, port, backend_port):
+        """Return sniproxy's command line; writes the config."""
+        path = self.directory / "sniproxy.conf"
+        path.write_text(SNIPROXY.format(port=port, backend_port=backend_port))
+        return [find("sniproxy"), "-f", "-c", str(path), "-n", str(self.settings["descriptors"])]
 
 
 def default_names():
     """Return the contenders' names, without uvloop when it is not installed."""
-    names = ["direct", *(f"part{part}" for part in PARTS), "nginx", "haproxy", "asyncio"]
+    names = ["direct", *(f"part{part}" for part in PARTS if part < 6), "nginx", "haproxy", "asyncio"]
     return names + (["uvloop"] if importlib.util.find_spec("uvloop") else [])
 
 

@@ -8,6 +8,7 @@ import filecmp
 import hashlib
 import re
 import socket
+import ssl
 import statistics
 import subprocess
 import time
@@ -53,6 +54,11 @@ class Workload:
         """Whether clients that only sit there are measured: memory, and what a request takes beside them."""
         return self.unit == BYTES_EACH
 
+    @property
+    def is_tls(self):
+        """Whether clients and backend speak TLS, of which the contenders see no more than the server's name."""
+        return self.name.startswith("tls")
+
 
 def run_tool(*words):
     """Run a load generator and return what it prints."""
@@ -81,9 +87,31 @@ def make_site(directory):
         path.chmod(0o777)  # nginx may serve as another user than the one who started it
 
 
+def make_certificate(directory):
+    """Write the certificate that a TLS backend shows, and its key."""
+    import trustme  # here, since nothing else in the benchmark needs it
+
+    certificate = trustme.CA().issue_cert("localhost")
+    (directory / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+    (directory / "key.pem").write_bytes(certificate.private_key_pem.bytes())
+
+
+def unchecked_tls():
+    """Return what urllib needs to take any certificate: here, it is not the certificate that is tried."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def check_answers(contender, workload):
     """Raise Wrong unless the contender relays what this workload asks for, byte by byte, to a slow reader as well."""
     try:
+        if workload.is_tls:
+            url = f"https://localhost:{contender.port}/small"
+            with urllib.request.urlopen(url, timeout=10, context=unchecked_tls()) as answer:
+                check_pattern(answer.read(), 0)
+            return
         with urllib.request.urlopen(f"http://{HOST}:{contender.port}/small", timeout=10) as answer:
             check_pattern(answer.read(), 0)
         if workload.name == "bulk":
@@ -123,9 +151,9 @@ def check_slow_upload(contender):
             raise Wrong(f"{backend.received:,} of {BIG:,} uploaded bytes arrived, or not in order")
 
 
-def run_ab(contender, requests, *options, path="small", at_once=AT_ONCE):
+def run_ab(contender, requests, *options, path="small", at_once=AT_ONCE, site=f"http://{HOST}"):
     """Run ab and return its output, once it is sure that no request has failed."""
-    url = f"http://{HOST}:{contender.port}/{path}"
+    url = f"{site}:{contender.port}/{path}"
     output = run_tool("ab", "-q", "-n", requests, "-c", at_once, *options, url)
     failed = int(number_after("Failed requests:", output))
     if failed or "Non-2xx" in output or number_after("Complete requests:", output) != requests:
@@ -137,6 +165,20 @@ def connections(contender, scale):
     """A connection for each request."""
     requests = int(10_000 * scale)
     return number_after("Requests per second:", run_ab(contender, requests)), requests
+
+
+def tls_connections(contender, scale):
+    """A TLS connection for each request: handshakes, above all. ab says the server's name, as browsers do."""
+    requests = int(3000 * scale)
+    output = run_ab(contender, requests, site="https://localhost")
+    return number_after("Requests per second:", output), requests
+
+
+def tls_bulk(contender, scale):
+    """Big answers through TLS, in megabytes (10**6 bytes)."""
+    requests = max(BIG_AT_ONCE, int(60 * scale))
+    output = run_ab(contender, requests, path="big", at_once=BIG_AT_ONCE, site="https://localhost")
+    return number_after("Requests per second:", output) * BIG / 1e6, requests * BIG / 1e6
 
 
 def run_wrk(contender, path, at_once, seconds):
@@ -238,6 +280,11 @@ PIECES = Workload("pieces", "keep-alive, in two pieces", "requests/s", two_piece
 # What shows the worth of each thing that switched_off/ takes away; a crowd that is idle shows none of it.
 SWITCHED_OFF_WORKLOADS = [*WORKLOADS[:2], PIECES, *WORKLOADS[2:4]]
 BACKENDS_WORKLOADS = WORKLOADS[:4]
+HOSTS_WORKLOADS = WORKLOADS[:5]
+TLS_WORKLOADS = [
+    Workload("tls-connections", "a TLS connection per request", "requests/s", tls_connections),
+    Workload("tls-bulk", "10 MB answers through TLS", "MB/s", tls_bulk),
+]
 # What a change to a part might make worse.
 AGAINST_WORKLOADS = [
     *SWITCHED_OFF_WORKLOADS,

@@ -23,6 +23,7 @@ PACKAGES = {  # program -> Debian package
     "nginx": "nginx",
     "node": "nodejs",
     STREAM_MODULE: "libnginx-mod-stream",
+    "sniproxy": "sniproxy",
     "valgrind": "valgrind",
     "wrk": "wrk",
 }
