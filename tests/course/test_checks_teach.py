@@ -206,6 +206,7 @@ def test_a_traceback_comes_first_and_is_short():
     """Of many lines the traceback's, of a long traceback its beginning and its end, of no traceback the last lines."""
     first_line = "Traceback (most recent call last):"
     frames = [f'  File "rsp.py", line {number}, in f' for number in range(50)]
+    assert at_most("too many\n" * 30 + "enough\n") == "too many (30 times)\nenough"
     long = ["noise"] * 30 + [first_line, *frames, "ValueError: no", "more noise"]
     lines = at_most("\n".join(long)).splitlines()
     assert (lines[0], lines[-1], len(lines)) == (first_line, "ValueError: no", 10)

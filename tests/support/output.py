@@ -1,5 +1,6 @@
 """What a program has printed, cut down to what gets read: its traceback first, and never more than some ten lines."""
 
+import itertools
 import re
 
 TRACEBACK = "Traceback (most recent call last):"
@@ -21,7 +22,7 @@ def without_output(text):
 
 def at_most(text, most=MOST_LINES):
     """Return the lines that matter, at most `most`: the first traceback up to its error, or the last lines."""
-    lines = [line.rstrip() for line in text.strip().splitlines()]
+    lines = repeated_once(line.rstrip() for line in text.strip().splitlines())
     starts = [number for number, line in enumerate(lines) if line.strip().startswith(TRACEBACK)]
     if starts:
         lines = first_traceback(lines[starts[0] :])
@@ -30,6 +31,12 @@ def at_most(text, most=MOST_LINES):
     elif len(lines) > most:
         lines = ["…", *lines[1 - most :]]
     return "\n".join(lines)
+
+
+def repeated_once(lines):
+    """Return lines with one in place of those that come again and again, and how often it came."""
+    groups = [(line, len(list(group))) for line, group in itertools.groupby(lines)]
+    return [f"{line} ({count} times)" if line and count > 1 else line for line, count in groups]
 
 
 def first_traceback(lines):

@@ -173,7 +173,10 @@ def connect_and_be_turned_away(port):
         except ConnectionError:
             return
         except TimeoutError:
-            raise AssertionError(f"{PATIENCE} s, and neither answer nor end. Hint: close the client") from None
+            raise AssertionError(
+                f"for {PATIENCE} s neither an answer nor the end. Hint: when the backend can't be reached, "
+                "close the client, without trying for long"
+            ) from None
     assert not data, f"nobody is there who could have sent {data!r}"
 
 
