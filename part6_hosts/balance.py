@@ -82,15 +82,12 @@ class LeastConn:
                 self.make_heap()
 
     def pick(self, client_address):
-        """Return the least loaded backend."""
+        """Return the least loaded backend, without an entry until follow_load is called, for the client it now has."""
         while True:
-            load, share, _, backend = self.heap[0]
+            load, share, _, backend = heapq.heappop(self.heap)
             if load == backend.active / backend.weight and share == self.shares[backend]:
-                break
-            heapq.heappop(self.heap)
-        self.shares[backend] += 1 / backend.weight
-        self.follow_load(backend)
-        return backend
+                self.shares[backend] += 1 / backend.weight
+                return backend
 
 
 class RandomOfTwo:

@@ -57,7 +57,7 @@ from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPO
 from epollinterface import add_epoll_handler, call_later, close_after_round, remove_epoll_handler, repeat_epoll_event
 from netutils import create_backend_socket
 
-BUFFER_SIZE = 65536  # bytes per read, at most
+BUFFER_SIZE = 131072  # bytes per read, at most
 WRITE_BUFFER_LIMIT = 262144  # bytes that may wait for one side
 FULL = WRITE_BUFFER_LIMIT - BUFFER_SIZE  # with more than that, there may not be room for another read
 DROP_LIMIT = 67108864  # bytes that are read only to be dropped, before their sender is reset

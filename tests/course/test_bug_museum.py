@@ -166,6 +166,16 @@ def test_a_slip_in_a_students_test_is_named_with_its_line(tmp_path):
     )
 
 
+@NEEDS_GIT
+def test_a_test_that_breaks_down_is_not_one_that_fails(tmp_path, capsys):
+    """A misspelt name is not about the proxy, and neither is the hint."""
+    path = tmp_path / "my_test.py"
+    path.write_text(NOT_ALL_PASS.partition("\n\n\ndef test_another")[0].replace("number == 2", "nummer == 2"))
+    assert not try_test(Bug("busy"), path)
+    shown = capsys.readouterr().out
+    assert "line 9: NameError: name 'nummer'" in shown and "the test itself breaks down" in shown, shown
+
+
 ENDLESS = """
 import pytest
 

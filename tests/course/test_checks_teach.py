@@ -104,8 +104,16 @@ def test_what_means_the_same_is_the_same(answer, really, same):
 def test_a_slip_in_the_answers_is_named_with_its_line(answers, text, line, words):
     """The line's number, what is wrong or the line itself, and no traceback."""
     shown = answers(text)
-    assert f"answers.py, line {line}: " in shown and words in shown, shown
+    assert f"answers.py, line {line}: " in below("a", shown) and words in below("a", shown), shown
     assert "Traceback" not in shown, shown
+
+
+def test_a_slip_is_told_once_and_is_no_wrong_answer(answers):
+    """It concerns all tasks alike; what was wrong before it is no reason for a better hint."""
+    for text in ("a = 1\n", "a = 2\n", "a = two\n"):
+        shown = answers(text)
+    assert shown.count("answers.py, line 1: a = two\n") == 1 and "more: " not in shown, shown
+    assert below("b", shown).strip().endswith("as above"), shown
 
 
 def test_another_kind_of_answer_is_no_accident(answers):
@@ -167,6 +175,14 @@ def test_an_endless_loop_before_listening_is_named(tmp_path):
     assert "Traceback" not in checked.stdout + checked.stderr, checked.stdout + checked.stderr
 
 
+def test_an_endless_loop_after_listening_is_named(tmp_path):
+    """The proxy is ready, and then busy with itself: the hint is about the loop, not about what did not come back."""
+    old = "        client_socket, _ = server_socket.accept()\n"
+    directory = started(tmp_path, "part1_threads", "rsp.py", old, f"        continue\n{old}")
+    shown = below("a", run("check", "part1_threads", directory).stdout)
+    assert "busy:      an endless loop: " in shown and "hint:      which of its loops" in shown, shown
+
+
 def test_an_endless_loop_in_an_attack_is_named(tmp_path):
     """The same for a client that the student writes."""
     directory = tmp_path / "mine"
@@ -188,11 +204,25 @@ def test_an_attack_that_fails_has_its_traceback_shown(tmp_path):
 
 def test_a_traceback_comes_first_and_is_short():
     """Of many lines the traceback's, of a long traceback its beginning and its end, of no traceback the last lines."""
+    first_line = "Traceback (most recent call last):"
     frames = [f'  File "rsp.py", line {number}, in f' for number in range(50)]
-    long = ["noise"] * 30 + ["Traceback (most recent call last):", *frames, "ValueError: no", "more noise"]
+    assert at_most("too many\n" * 30 + "enough\n") == "too many (30 times)\nenough"
+    long = ["noise"] * 30 + [first_line, *frames, "ValueError: no", "more noise"]
     lines = at_most("\n".join(long)).splitlines()
-    assert (lines[0], lines[-1], len(lines)) == ("Traceback (most recent call last):", "ValueError: no", 10)
+    assert (lines[0], lines[-1], len(lines)) == (first_line, "ValueError: no", 10)
     assert at_most("\n".join(map(str, range(30)))).splitlines()[-1] == "29"
+    chain = [first_line, "KeyError: 1", "", "During handling of the above exception, another exception occurred:", ""]
+    assert at_most("\n".join([*chain, first_line, "ValueError: 2"])).splitlines() == [first_line, "ValueError: 2"]
+    first = [first_line, '  File "rsp.py", line 1, in f', "KeyError: 1"]
+    second = [
+        "Exception in thread Thread-2 (f):",
+        "Traceback (most recent call last):",
+        "    self.run()",
+        "KeyError: 2",
+    ]
+    mixed = [first[0], second[0], second[1], first[1], second[2], first[2], second[3]]
+    lines = at_most("\n".join(mixed)).splitlines()
+    assert lines[0] == first[0] and lines[-1] == first[-1] and "Exception in thread" not in str(lines), lines
     assert at_most("  \n") == ""
 
 

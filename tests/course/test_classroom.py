@@ -127,6 +127,16 @@ def test_a_class_is_one_table(school, tmp_path):
     assert {path: data for path, data in after.items() if path != table} == before
 
 
+def test_the_table_says_whose_program_breaks_down_or_never_ends(tmp_path, capsys):
+    """So the teacher need not run it to see why nothing is done."""
+    for student, line in {"ada": 'raise RuntimeError("oops")', "bob": "while True: pass"}.items():
+        assert run("start", "part2_lost_bytes", tmp_path / student).returncode == 0
+        (tmp_path / student / "attack.py").write_text(f"{line}\n")
+    classroom.check_all([tmp_path], None, 60)
+    _, ada, bob = capsys.readouterr().out.splitlines()
+    assert ada.endswith(" it broke down: RuntimeError: oops") and bob.endswith(" an endless loop"), ada + bob
+
+
 def test_a_directory_above_stands_for_all_below_it(school):
     """One word for a whole class; order is that of the names."""
     found = classroom.students_directories(school)

@@ -73,7 +73,9 @@ def test_the_gate_stops_an_unsound_exercise(tmp_path, monkeypatch, capsys):
     """A hint that is the answer, a starter that has the answers already, a solution that does not apply to it."""
     unsound = tmp_path / GATED
     shutil.copytree(cards.HERE / GATED, unsound)
+    often_wrong = cards.Exercise(GATED).field("Often wrong")
     card = (unsound / "card.md").read_text().replace("(a) A client", "(a) Your client").replace("10 minutes", "")
+    card = card.replace("you said:  300", "came back: 100").replace("**Size.**", f"{often_wrong}\n\n**Size.**")
     (unsound / "card.md").write_text(f"{card}\n**Teaches.** A stream.\n<details>Ask me.</details>\n")
     hints = (unsound / "hints.md").read_text().replace("2. ", "").replace("(b) ", "Or 4,096? ")
     (unsound / "hints.md").write_text(hints)
@@ -85,6 +87,8 @@ def test_the_gate_stops_an_unsound_exercise(tmp_path, monkeypatch, capsys):
         f"WRONG {GATED}",
         "**Size.** does not say",
         "card.md has **Teaches.**",
+        "card.md has what teacher.md says under **Often wrong.**",
+        "after a wrong answer a check prints `you said: …`",
         "folded hint",
         "task (a) reads 'Your client",
         "hints.md has 1 hints for the exercise",
@@ -146,7 +150,7 @@ def test_a_student_starts_and_is_told_what_is_missing(tmp_path):
 
     checked = run("check", GATED, directory)
     assert checked.returncode == 1, checked.stdout
-    for words in ("(a) not yet: ", "came back: ", "hint: ", "Next: task (a)"):
+    for words in ("(a) not yet: ", "why: ", "hint: ", "Next: task (a)"):
         assert words in checked.stdout, f"{words!r} is missing in:\n{checked.stdout}"
 
 

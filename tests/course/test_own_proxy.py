@@ -245,6 +245,14 @@ def test_the_milestones_stop_at_the_first_that_is_not_reached():
         assert words in result.stdout, f"{words!r} is missing in:\n{result.stdout}"
 
 
+def test_a_milestone_names_all_that_failed():
+    """The first failure in full, and of the others which they are."""
+    result = run_suite("--proxy", f"{PARTS[1]}/rsp.py", "--milestone", 6)
+    assert re.search(r"^6  not yet: .*, and 2 more of this row$", result.stdout, re.MULTILINE), result.stdout
+    also = result.stdout.partition("      also: ")[2].partition("\n\n")[0]
+    assert "both sides talk at once" in also and len(also.split(";")) == 2, result.stdout
+
+
 def test_a_milestone_that_is_reached_leads_to_the_next():
     """Only its own tests run, and the last line is the command for the one after it."""
     result = run_suite("--proxy", f"{PARTS[2]}/rsp.py", "--milestone", 5)

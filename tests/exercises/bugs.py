@@ -126,6 +126,8 @@ def judge(sound, buggy):
         return 'No test ran. Hint: it needs the mark, pytestmark = pytest.mark.behaviour("hard use")'
     if any(test.is_skip for test in sound + buggy):
         return "Not yet: a test was skipped. Hint: one that does not run has noticed nothing; take the skip out"
+    if not all(test.passed or test.is_assertion for test in sound):
+        return "Not yet: the test itself breaks down. Hint: the line is above, and what Python says to it"
     if not all(test.passed for test in sound):
         return "Not yet: a test fails on the sound proxy. Hint: what does it wait for, and is it sure to happen?"
     if all(test.passed for test in buggy):

@@ -120,9 +120,17 @@ def check_one(directory, seconds):
     seen = dict(re.findall(r"^\((\w)\) (ok|not yet): ", output, re.MULTILINE))
     if not seen and not result.note:  # it has not come to the tasks, and says why
         result.note = output.strip().splitlines()[-1] if output.strip() else "the check said nothing"
+    result.note = result.note or trouble_in(output)
     words = {"ok": "ok", "not yet": "no"}
     result.tasks = {letter: words.get(seen.get(letter), "") for letter in tasks}
     return result
+
+
+def trouble_in(output):
+    """Return why a check says that a student's program got nowhere: it broke down, or it runs for ever; or ""."""
+    if printed := re.search(r"^ {6}printed: +(.*(?:\n {17}.*)*)", output, re.MULTILINE):
+        return f"it broke down: {printed[1].splitlines()[-1].strip()}"
+    return "an endless loop" if re.search(r"^ {6}[a-z ]+: +an endless loop: ", output, re.MULTILINE) else ""
 
 
 def run_check(name, directory, seconds):

@@ -12,7 +12,17 @@ from records import Record
 from work import Work
 
 WIDTH = 92  # characters of a paragraph below a task
-LABELS = ["sent", "you said", "came back", "printed", "hint", "more"]  # of those paragraphs, in their order
+AS_ABOVE = "as above"
+LABELS = [
+    "sent",
+    "you said",
+    "came back",
+    "why",
+    "busy",
+    "printed",
+    "hint",
+    "more",
+]  # of those paragraphs, in their order
 
 
 def list_exercises(markdown):
@@ -67,9 +77,10 @@ def check(name, directory, recorded=True):
         keep(record, exercise, letter, complaint, notes)
         if complaint is not None:
             open_tasks.append(letter)
-            if record.wrong_tries(letter) > 1:
+            is_try = exercise.kind != "predict" or "answer" in notes
+            if is_try and record.wrong_tries(letter) > 1:
                 notes["more"] = exercise.task_hints().get(letter, "")
-            say_once(notes, seen)
+            complaint = say_once(complaint, notes, seen)
         show_task(letter, task, complaint, notes)
         if recorded:
             record.write()
@@ -86,13 +97,18 @@ def keep(record, exercise, letter, complaint, notes):
         record.note_answer(letter, notes["answer"])
 
 
-def say_once(notes, seen):
-    """Shorten what a program printed when it ends in a line that has been shown before."""
+def say_once(complaint, notes, seen):
+    """Return a complaint, short when it was heard before and nothing was sent; shorten also what a program printed."""
     if "printed" in notes:
         last_line = notes["printed"].splitlines()[-1]
         if last_line in seen:
             notes["printed"] = f"{last_line} (as above)"
         seen.add(last_line)
+    elif "sent" not in notes:  # a slip in answers.py
+        if complaint in seen:
+            return AS_ABOVE
+        seen.add(complaint)
+    return complaint
 
 
 def show_task(letter, task, complaint, notes):
@@ -100,8 +116,11 @@ def show_task(letter, task, complaint, notes):
     print(f"({letter}) {'ok' if complaint is None else 'not yet'}: {task_text(task)}")
     if complaint is not None:
         fact, _, hint = complaint.partition("Hint: ")
-        notes["came back"] = fact if "came back" not in notes else f"{notes['came back']}\n{fact}"
-        notes["hint"] = hint or "read the card once more"
+        label = "came back" if "sent" in notes or "came back" in notes else "why"
+        notes[label] = fact if label not in notes else f"{notes[label]}\n{fact}"
+        notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card once more")
+        if "busy" in notes:
+            notes["hint"], notes["more"] = "which of its loops goes round without waiting for anything?", ""
         if "printed" in notes:
             notes["hint"], notes["more"] = "it broke down: read the last line that it printed", ""
     for label in LABELS:

@@ -43,6 +43,8 @@ def wrong_with_card(exercise, tasks):
             yield f"card.md has **{field}.**, which gives something away. Move it to teacher.md"
         if not exercise.field(field):
             yield f"teacher.md has no **{field}.**"
+        elif exercise.one_line(field) in " ".join(exercise.card.split()):
+            yield f"card.md has what teacher.md says under **{field}.** Leave it out: it comes after success"
     if exercise.kind not in KINDS:
         yield f"card.md: the kind is {exercise.kind!r}, not one of {', '.join(KINDS)}"
     if not exercise.size or not exercise.minutes:
@@ -53,8 +55,17 @@ def wrong_with_card(exercise, tasks):
         yield f"card.md: **Check.** is not {COMMAND} check {exercise.name} DIR"
     if "<details>" in exercise.card:
         yield "card.md has a folded hint, which stands open in a terminal. Move it to hints.md"
+    yield from wrong_with_transcript(exercise)
     yield from differing_tasks(exercise, tasks)
     yield from wrong_with_hints(exercise, tasks)
+
+
+def wrong_with_transcript(exercise):
+    """Yield where a predict card shows a wrong answer otherwise than a check does."""
+    shown = exercise.field("You will see")
+    if exercise.kind == "predict" and re.search(r"^\(\w\) not yet", shown, re.MULTILINE):
+        if "you said: " not in shown or "came back: something else." not in shown:
+            yield "card.md: after a wrong answer a check prints `you said: …` and `came back: something else.`"
 
 
 def wrong_with_hints(exercise, tasks):

@@ -93,7 +93,7 @@ class Work:
         try:
             nodes = ast.parse(path.read_bytes()).body
         except (SyntaxError, ValueError) as error:
-            raise AssertionError(f'answers.py, {place_of(error)}. Hint: a = 42 or a = "text"') from None
+            raise AssertionError(f'answers.py, {place_of(error)}\nHint: a = 42 or a = "text"') from None
         for node in nodes:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue  # the docstring
@@ -104,7 +104,7 @@ class Work:
                     answers[target.id.lower()] = value
                     continue
             line = path.read_text().splitlines()[node.lineno - 1].strip()
-            raise AssertionError(f'answers.py, line {node.lineno}: {line}. Hint: a = 5000 or a = "text"')
+            raise AssertionError(f'answers.py, line {node.lineno}: {line}\nHint: a = 5000 or a = "text"')
         return answers
 
     def answer(self, name):
@@ -184,8 +184,8 @@ class Work:
         for test in tests:
             if not test.passed:
                 reason = test.why.removeprefix("AssertionError: ").partition("\nassert ")[0]
-                if test.printed:
-                    self.notes["it printed"] = test.printed
+                if TRACEBACK in test.printed:
+                    self.notes["printed"] = test.printed
                 raise AssertionError(f'not so: "{sentence(test.name)}". {reason}')
         self.came_back(f"{len(tests)} tests passed: {sentence(tests[0].name)}{', …' if tests[1:] else ''}")
 
@@ -207,14 +207,13 @@ class Work:
         return complaint, notes
 
     def note_trouble(self, complaint):
-        """Note what a program printed that has ended or raised something, or else that one is busy doing nothing."""
-        came_back = self.notes.get("came back", "")
+        """Note what a program printed that has ended or raised something, or else that one is in an endless loop."""
         for program in self.running:
             printed = program.printed()
             if TRACEBACK in printed or not program.is_alive():
                 self.notes["printed"] = at_most(printed) or "nothing"
             elif "endless loop" not in complaint and is_busy(program):
-                self.came_back(f"{came_back}\nrsp.py is busy doing nothing: an endless loop?")
+                self.notes["busy"] = "an endless loop: rsp.py uses the processor while there is nothing to do"
 
 
 class EndlessLoop(AssertionError):

@@ -148,7 +148,7 @@ BEHAVIOURS = [
         "survives: client gone mid-answer, backend down, backend dying mid-answer, backend coming back",
         "yes yes yes yes yes yes",
         "medium, 30 minutes",
-        "a client or a backend that vanishes takes the proxy with it",
+        "a client or a backend that vanishes takes the proxy with it, or nobody tells the other side",
     ),
     row(
         "frugal",

@@ -51,7 +51,7 @@ class ReportCard:
         """Begin with nothing."""
         self.config = config
         self.outcomes = collections.defaultdict(list)  # row's name -> "passed", "failed" or "skipped"
-        self.failures = {}  # row's name -> what is known of its first failure
+        self.failures = {}  # row's name -> what is known of its first failure, and "also": the names of all that failed
         self.asked = askable(config.proxy_command.takes_config)
         self.write = None  # prints a line, as soon as pytest has a terminal
         self.width = min(WIDTH, shutil.get_terminal_size().columns)
@@ -76,7 +76,8 @@ class ReportCard:
         if row and (report.when == "call" or report.outcome != "passed"):
             self.outcomes[row].append(report.outcome)
             if FAILURE in properties:
-                self.failures.setdefault(row, properties[FAILURE] | {PRINTED: properties[PRINTED]})
+                known = properties[FAILURE] | {PRINTED: properties[PRINTED]}
+                self.failures.setdefault(row, known | {"also": []})["also"].append(known["test"])
 
     def reached(self):
         """Return the names of the rows all of whose tests have passed."""
@@ -142,9 +143,9 @@ class ReportCard:
         self.write(f"{milestone(BY_NAME[name])}  not yet: {known['test']}{more}")
         labels = ["fact", "hint", PRINTED]
         if self.config.getoption("milestones") or self.config.getoption("milestone"):
-            labels = ["fact", "hint", "sent", "received", PRINTED, "by hand", "should show"]
+            labels = ["fact", "hint", "sent", "received", PRINTED, "by hand", "should show", "also"]
         for label in labels:
-            self.write_paragraph(label, known[label])
+            self.write_paragraph(label, "; ".join(known["also"][1:]) if label == "also" else known[label])
 
     def write_paragraph(self, label, text):
         """Print a paragraph with its label; what a program printed, and what is to be pasted, keeps its lines."""

@@ -461,7 +461,9 @@ def test_it_stops_cleanly(start_proxy, number, strict):
             client.receive_exactly(5)
             seconds = proxy.signal_and_wait(number)
             assert seconds < 1, f"{seconds:.1f} s from {number.name} to its end. Hint: end the clients' connections too"
-        assert TRACEBACK not in proxy.errors(), f"a traceback after {number.name}. Hint: catch it, and end"
+        assert TRACEBACK not in proxy.errors(), (
+            f"a traceback after {number.name}. Hint: catch it, also in what serves a client, and end"
+        )
         assert not strict or proxy.errors() == ""
 
 

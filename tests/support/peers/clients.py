@@ -176,7 +176,10 @@ def connect_and_be_turned_away(port, answer=b""):
         except ConnectionError as error:
             data = b"" if not answer else str(error).encode()
         except TimeoutError:
-            raise AssertionError(f"{PATIENCE} s, and neither answer nor end. Hint: close the client") from None
+            raise AssertionError(
+                f"for {PATIENCE} s neither an answer nor the end. Hint: when the backend can't be reached, "
+                "close the client, without trying for long"
+            ) from None
     assert answer or not data, f"nobody is there who could have sent {data!r}"
     assert data.startswith(answer), f"expected an answer that begins with {answer!r}, and got {data!r}"
 
