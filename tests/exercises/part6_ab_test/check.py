@@ -34,7 +34,9 @@ def by_cookie(work):
     with ports(work) as (port, _):
         for cookies in ("try=new", "id=7; try=new; lang=de", "id=7; try=new", "try=new; lang=de"):
             for source in ADDRESSES[:4]:
-                assert who_serves(work, port, SHOP, cookies, source) == "B", "not the new shop. Hint: see `request.headers.cookie`"
+                assert who_serves(work, port, SHOP, cookies, source) == "B", (
+                    "not the new shop. Hint: see `request.headers.cookie`"
+                )
         for cookies in ("retry=new", "try=newer"):
             letters = {who_serves(work, port, SHOP, cookies, source) for source in ADDRESSES}
             assert "A" in letters, (
