@@ -34,7 +34,7 @@ def start_backends(work, *backends, **settings):
     return work.start_command(Command(work.command().words, config_text(*backends, **settings)), 0)
 
 
-def start_config(work, name, *backends):
+def start_config(work, name, *backends, **environment):
     """Return the student's proxy, started on a config of the student's, in front of some backends.
 
     The config takes its ports from the environment: RSP_LISTEN_PORT, and RSP_BACKEND_A, RSP_BACKEND_B and so on.
@@ -42,6 +42,7 @@ def start_config(work, name, *backends):
     path = work.directory / name
     assert path.exists(), f"there is no {name}. Hint: the starter has one; change that"
     ports = [f"RSP_BACKEND_{letter}={backend.port}" for letter, backend in zip("ABCDE", backends, strict=False)]
+    ports += [f"{variable}={value}" for variable, value in environment.items()]
     words = ["env", "RSP_LISTEN_PORT={port}", *ports, *work.command().program, str(path)]
     return work.start_command(Command(words), 0)
 
