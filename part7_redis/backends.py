@@ -1,0 +1,163 @@
+"""Several backends: which one gets the next client, and which ones are left out for now.
+
+A BackendSet knows which of its backends are usable, and leaves the choice among these to a balance (see balance.py).
+There is no counterpart in the posts' C: this is the "multiple-backend handling that I was planning" of "pause to
+regroup". The rules are nginx's: max_fails, fail_timeout, backup and weight of its ngx_http_upstream_module.
+"""
+
+import logging
+import math
+import os
+import time
+
+from balance import IpHash, RandomOfTwo
+from epollinterface import Deadlines
+from netutils import Backend
+
+QUIET_SECONDS = 1  # between two log lines about connections that one backend has broken off
+
+
+class BalancedBackend(Backend):
+    """One backend of a set, and how it fares."""
+
+    def __init__(self, host, port, weight=1, backup=False):
+        """Look the name up, as Backend does; raises OSError with a line that names the backend."""
+        super().__init__(host, port)
+        self.name = f"{host}:{port}"  # for the log
+        self.weight = weight  # its share: twice the weight, twice the clients
+        self.backup = backup  # gets clients only when no other backend is usable
+        self.active = 0  # connections that are open, or being opened
+        self.up = True  # what the health checks say
+        self.usable = True  # up, and not left out for its fails
+        self.fails = 0  # connects that failed since the last one that worked, or since `fails_since`
+        self.fails_since = 0  # when the first of them failed (seconds, time.monotonic)
+        self.left_out_until = 0  # when the next client may try it, after too many fails (seconds)
+        self.error_number = 0  # why the last connect failed
+        self.quiet_until = 0  # when the next connection that it breaks off may be logged (seconds)
+        self.set = None  # the BackendSet that it is in
+        self.points = None  # on the ring of IpHash, where that is used
+
+
+class BackendSet:
+    """The backends that share the clients of one proxy."""
+
+    def __init__(self, backends, balance, max_fails=1, fail_timeout=10, connect_timeout=2):
+        """Take a list of BalancedBackends, and what makes a balance of those that are usable: see balance.py.
+
+        After max_fails failed connects within fail_timeout (seconds), a backend is left out for as long. A connect
+        that takes longer than connect_timeout (seconds) has failed.
+        """
+        self.backends = backends
+        self.make_balance = balance
+        self.max_fails = max_fails
+        self.fail_timeout = fail_timeout
+        self.too_many = max_fails if max_fails and len(backends) > 1 else 1  # fails, for the log
+        self.deadlines = Deadlines(connect_timeout)  # of those who are connecting
+        self.family = backends[0].family  # that a fresh socket most likely needs
+        self.balance = None  # made by sort_out
+        for backend in backends:
+            backend.set = self
+        self.sort_out(time.monotonic())
+
+    def attempts(self, client_address):
+        """Yield the backends for one client, each at most once, as pairs: backend, and one of its addresses.
+
+        Asking for the next one says that the last one has failed; its error_number says why.
+        """
+        tried = []
+        while len(tried) < len(self.backends):
+            backend = self.choose(client_address, tried)
+            tried.append(backend)
+            self.count(backend, 1)
+            for address in backend.addresses:
+                yield backend, address
+            backend.set.count(backend, -1)  # by now, it may be in another one
+            backend.set.note_failure(backend)
+
+    def choose(self, client_address, tried):
+        """Return the next backend for a client who has tried some already."""
+        now = time.monotonic()
+        if now >= self.look_again_at:
+            self.sort_out(now)
+        if tried:  # seldom, so it may take its time
+            rest = first_choice([backend for backend in self.backends if backend not in tried])
+            return (IpHash if self.make_balance is IpHash else RandomOfTwo)(rest).pick(client_address)
+        backend = self.balance.pick(client_address)
+        if self.is_marked(backend):  # it may be tried again, by this one client; the next one has to wait as long again
+            backend.left_out_until = now + self.fail_timeout
+            self.sort_out(now)
+        return backend
+
+    def is_marked(self, backend):
+        """Tell whether a backend has failed too often. One backend alone is never left out for that."""
+        return backend.fails >= self.max_fails > 0 and len(self.backends) > 1
+
+    def sort_out(self, now):
+        """See which backends are usable now, give the balance those, and note when to look again."""
+        self.look_again_at = math.inf
+        changed = self.balance is None
+        for backend in self.backends:
+            left_out = self.is_marked(backend) and now < backend.left_out_until
+            if left_out:
+                self.look_again_at = min(self.look_again_at, backend.left_out_until)
+            usable = backend.up and not left_out
+            changed = changed or usable != backend.usable
+            backend.usable = usable
+        if changed:  # otherwise the order of turns goes on as it was
+            self.balance = self.make_balance(first_choice(self.backends))
+            self.follow_load = getattr(self.balance, "follow_load", None)
+
+    def count(self, backend, change):
+        """Count a connection that a backend has got (1) or lost (-1)."""
+        backend.active += change
+        if self.follow_load:
+            self.follow_load(backend)
+
+    def note_failure(self, backend):
+        """Note that a client could not connect to a backend; log it when that changes anything."""
+        now = time.monotonic()
+        if now - backend.fails_since > self.fail_timeout and backend.fails < self.max_fails:
+            backend.fails = 0
+        if not backend.fails:
+            backend.fails_since = now
+        backend.fails += 1
+        backend.left_out_until = now + self.fail_timeout
+        if backend.fails == self.too_many:
+            rest = f". It is left out for {self.fail_timeout:g} s" if self.is_marked(backend) else ""
+            reason = os.strerror(backend.error_number)
+            logging.error("Couldn't connect to backend %s: %s%s", backend.name, reason, rest)
+            self.sort_out(now)
+
+    def note_success(self, connection):
+        """Note that a client could connect."""
+        self.deadlines.stop(connection)
+        backend = connection.backend
+        if backend.fails:
+            if backend.fails >= self.too_many:
+                logging.error("Backend %s takes connections again", backend.name)
+            backend.fails = 0
+            self.sort_out(time.monotonic())
+
+    def note_loss(self, backend, error_number):
+        """Note that a backend has broken a connection off; when many break off at once, one log line says so."""
+        now = time.monotonic()
+        if now >= backend.quiet_until:
+            logging.error("Lost the backend %s: %s", backend.name, os.strerror(error_number))
+            backend.quiet_until = now + QUIET_SECONDS
+
+    def let_go(self, connection):
+        """Note that a connection to a backend is over."""
+        self.deadlines.stop(connection)
+        self.count(connection.backend, -1)
+
+    def note_health(self, backend, up, why):
+        """Note what the health checks have found, when it is something new."""
+        backend.up = up
+        logging.error("Backend %s is %s: %s", backend.name, "up" if up else "down", why)
+        self.sort_out(time.monotonic())
+
+
+def first_choice(backends):
+    """Return those of some backends that may get the next client: usable ones, else backups, else any."""
+    some = [backend for backend in backends if backend.usable] or backends
+    return [backend for backend in some if not backend.backup] or some

@@ -1,0 +1,331 @@
+"""Gates: what stands between a new client and the backends until it is known which of them the client is for.
+
+A gate gets what the client sends, looks at it, and then either chooses a host, to whose backend the bytes are passed
+on, or refuses: the client is told why, in its own protocol. What can't be understood is refused, never guessed. The
+looking itself is done by modules that know no sockets: http_request.py and client_hello.py.
+
+An Entrance is what a listening port leads to; it gives each client its gate. Where there are no hosts, there is
+nothing to look at: clients of an OpenEntrance are connected to a backend at once.
+
+The status codes are those of RFC 9110 and RFC 6585, the alerts those of RFC 8446, section 6.
+"""
+
+import errno
+import re
+from http import HTTPStatus
+
+from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
+from connection import CLOSED, HELD, PAUSED
+from epollinterface import Deadlines
+from hosts import RouteError
+from http_request import BadRequest, RequestReader
+from names import host_name
+from proxy_protocol import proxy_header
+from redis_connection import NoAnswer
+
+WAITING = object()  # seek: redis has been asked
+LINGER_SECONDS = 2  # that a refused client has to read why, before its connection is closed
+HANDSHAKE_FAILURE = 40  # an alert
+LONGEST_STATUS = 13  # bytes of an answer within which its status code has come
+SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
+
+
+class OpenEntrance:
+    """Connects every client to one of the same backends, whatever it will send."""
+
+    def __init__(self, backends):
+        """Take a BackendSet."""
+        self.backends = backends
+        self.family = backends.family  # of the sockets that it is to be given for the backends' sides
+
+    def admit(self, client, backend):
+        """Start connecting a new client's other side."""
+        backend.connect_to_backend(self.backends.attempts(client.address), self.family)
+
+
+class Entrance:
+    """Gives every client a gate."""
+
+    def __init__(self, gate, hosts, head_timeout, route=None, is_trusted=None, redis_hosts=None):
+        """Take the class of the gates, a HostTable, and the seconds that a client has for the whole of a head.
+
+        A Route may choose among the hosts; is_trusted tells of an address whether what it says of others is believed;
+        RedisHosts know more hosts.
+        """
+        self.gate = gate
+        self.hosts = hosts
+        self.redis_hosts = redis_hosts
+        self.route = route
+        self.is_trusted = is_trusted
+        self.family = hosts.family  # of the sockets that it is to be given for the backends' sides
+        self.heads = Deadlines(head_timeout)
+        self.lingering = Deadlines(LINGER_SECONDS)
+
+    def admit(self, client, backend):
+        """Give a new client its gate."""
+        self.gate(client, backend, self)
+
+
+class Gate:
+    """What both kinds of gates do."""
+
+    def __init__(self, client, backend, entrance):
+        """Come between the two sides of a new pair."""
+        self.client = client
+        self.backend = backend  # its other side, UNCHOSEN
+        self.entrance = entrance
+        self.host = None  # the Host that the client is sent to
+        self.search = None  # a generator: find_host
+        self.refused = False
+        self.awaits_answer = False  # of a backend, to an upgrade
+        client.gate = self
+        client.pass_on = self.look
+        entrance.heads.start(self)
+
+    def find_host(self, name, request=None):
+        """Return the Host of a name (None: no name was given), or None; a route of the config's may say another name.
+
+        A generator: whenever redis has to be asked, it yields a function that takes who is to be told the answer. The
+        request is None on TLS, where nobody can read it. Raises RouteError when the route fails, NoAnswer for redis.
+        """
+        hosts, redis_hosts, route = self.entrance.hosts, self.entrance.redis_hosts, self.entrance.route
+        other = (yield from route.ask(self.client.address[0], name, request)) if route else None
+        if other is not None:  # the defaults are not for the names that a route returns
+            host = hosts.named(other)
+            if host is None and redis_hosts and host_name(other) == other:
+                host = yield from redis_hosts.named(other)
+            return host
+        host = name and hosts.named(name)
+        if not host and redis_hosts:
+            host = yield from redis_hosts.find(name)
+        return host or hosts.default
+
+    def seek(self, answer=None):
+        """Take the search for a host a step further; return the Host, None for none, or WAITING: seek_on comes later.
+
+        Raises what find_host does.
+        """
+        try:
+            ask = self.search.send(answer)
+        except StopIteration as end:
+            return end.value
+        self.client.input = HELD
+        ask(self.hear)
+        return WAITING
+
+    def hear(self, answer):
+        """Go on with the search: redis has answered."""
+        client = self.client
+        if client is None or client.input is not HELD:  # it is gone
+            return
+        client.input = PAUSED
+        client.changed = True
+        self.seek_on(answer)
+        client.settle()
+
+    def choose(self, host):
+        """Connect to one of a host's backends."""
+        self.host = host
+        if host.proxy_protocol:
+            server = self.client.socket.getsockname()
+            self.backend.write_buffer += proxy_header(host.proxy_protocol, self.client.address, server)
+        self.backend.start_connecting(host.backends.attempts(self.client.address), self.entrance.family)
+
+    def refuse(self, answer):
+        """Send an answer to the client instead of serving it."""
+        self.refused = True
+        self.entrance.heads.stop(self)
+        self.client.refuse(answer)
+
+    def time_out(self):
+        """Refuse a client that takes too long, or close the connection of one that has been refused."""
+        client = self.client
+        if client.output is CLOSED:  # in this very round
+            return
+        if client.input is PAUSED:  # it is we who don't read
+            self.entrance.heads.start(self)
+        elif self.refused:
+            client.close_pair()
+        else:
+            self.refuse(self.too_late())
+            client.settle()
+
+    def linger(self):
+        """Let the client read why it is refused, but not for ever."""
+        self.entrance.lingering.start(self)
+
+    def close(self):
+        """Let go of the two sides: they are closed."""
+        self.entrance.heads.stop(self)
+        self.entrance.lingering.stop(self)
+        self.client = self.backend = None
+
+
+class HttpGate(Gate):
+    """Looks at every request of a client; the first one's host is the one that the connection leads to."""
+
+    def __init__(self, client, backend, entrance):
+        """Come between the two sides of a new pair."""
+        super().__init__(client, backend, entrance)
+        address = client.address[0]
+        trusted = entrance.is_trusted is not None and entrance.is_trusted(address)
+        self.reader = RequestReader(self.see_head, address, trusted)
+        self.method = None  # of the last request
+        self.answer = b""  # the beginning of the answer to an upgrade
+
+    def look(self, data):
+        """Check the requests in what the client has sent, and pass on what is sound."""
+        self.advance(self.reader.feed, bytes(data))
+
+    def advance(self, step, *arguments):
+        """Let the reader take a step; pass on what comes of it, and see what it waits for."""
+        reader, heads = self.reader, self.entrance.heads
+        bad = None
+        try:
+            step(*arguments)
+        except BadRequest as error:
+            bad = error
+        if self.refused:  # no backend was to be had
+            return
+        if passed := reader.take():
+            self.backend.write(passed)
+        if bad:
+            self.refuse(self.page(bad.status, str(bad)))
+        elif reader.waiting_for_upgrade and self.client.input is not HELD:
+            self.client.input = HELD
+            self.awaits_answer = True
+            self.backend.pass_on = self.see_answer
+        elif reader.in_head and self not in heads.due:
+            heads.start(self)
+
+    def see_head(self, request):
+        """Send a request on its way; raises BadRequest if there is none for it."""
+        self.entrance.heads.stop(self)
+        self.method = request.method
+        self.search = self.find_host(request.host, request)
+        return self.see_host()
+
+    def see_host(self, answer=None):
+        """Send the last request to its host, if that is known by now; tell whether it is."""
+        try:
+            host = self.seek(answer)
+        except RouteError:
+            raise BadRequest(500, "the proxy's own route function failed") from None
+        except NoAnswer:
+            raise BadRequest(503, "the hosts can't be looked up now") from None
+        if host is WAITING:
+            return False
+        if host is None:
+            raise BadRequest(404, "there is no such host here")
+        if self.host is None:
+            self.choose(host)
+        elif host.name != self.host.name:  # by name: a set that changes moves nobody
+            raise BadRequest(421, "this connection leads to another host")
+        return True
+
+    def seek_on(self, answer):
+        """Go on with the search for the last request's host."""
+        self.advance(self.see_and_pass, answer)
+
+    def see_and_pass(self, answer):
+        """Go on with the search, and let the request pass when it is over."""
+        if self.see_host(answer):
+            self.reader.let_pass()
+
+    def see_answer(self, data):
+        """Look whether the backend has agreed to speak another protocol; until that is known, nothing else passes."""
+        self.answer += data[: LONGEST_STATUS - len(self.answer)]
+        self.client.write(data)
+        if len(self.answer) == LONGEST_STATUS or b"\n" in self.answer:
+            self.go_on()
+
+    def go_on(self):
+        """Read the client again: requests, or, if the backend has agreed, whatever both sides like."""
+        client, backend = self.client, self.backend
+        self.awaits_answer = False
+        backend.pass_on = client.write
+        client.input = PAUSED
+        client.changed = True
+        if SWITCHED.match(self.answer):
+            client.pass_on = backend.write
+            self.advance(self.reader.tunnel)
+        else:
+            self.advance(self.reader.go_on)
+
+    def give_up(self):
+        """Answer a client that has sent its end of file before it was known what it wants."""
+        if self.reader.in_head:
+            self.refuse(self.page(400, "the request ends in the middle of its head"))
+        else:
+            self.client.close_pair()
+
+    def find_no_backend(self, error_number):
+        """Answer a client for whom no backend could be reached."""
+        timed_out = error_number == errno.ETIMEDOUT
+        cause = "no backend answered in time" if timed_out else "no backend takes the connection"
+        self.refuse(self.page(504 if timed_out else 502, cause))
+
+    def too_late(self):
+        """Return the answer for a client that has taken too long."""
+        return self.page(408, "the head of the request did not come in time")
+
+    def page(self, status, cause):
+        """Return an answer that says why a request is refused."""
+        title = f"{status} {HTTPStatus(status).phrase}"
+        text = f"{title}: {cause}.\n".encode()
+        head = f"HTTP/1.1 {title}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
+        head += "Connection: close\r\n\r\n"
+        return head.encode() + (b"" if self.method == b"HEAD" else text)
+
+
+class TlsGate(Gate):
+    """Looks at a client's ClientHello, in which the server's name stands in the clear; what follows is encrypted."""
+
+    def __init__(self, client, backend, entrance):
+        """Come between the two sides of a new pair."""
+        super().__init__(client, backend, entrance)
+        self.hello = HelloReader()
+
+    def look(self, data):
+        """Look for the name, and when it is there, send the client on its way: from then on, bytes are just bytes."""
+        try:
+            name = self.hello.feed(data)
+        except HelloError as error:
+            self.refuse(alert(error.alert))
+            return
+        if name is not MORE:
+            self.entrance.heads.stop(self)
+            self.search = self.find_host(name)
+            self.seek_on(None)
+
+    def seek_on(self, answer):
+        """Send the client to its host, if that is known by now."""
+        try:
+            host = self.seek(answer)
+        except (RouteError, NoAnswer):
+            self.refuse(alert(INTERNAL_ERROR))
+            return
+        if host is WAITING:
+            return
+        if host is None:
+            self.refuse(alert(UNRECOGNIZED_NAME))
+            return
+        self.choose(host)
+        if not self.refused:
+            self.client.pass_on = self.backend.write
+            self.backend.write(self.hello.received)
+
+    def give_up(self):
+        """Answer a client that has sent its end of file in the middle of its hello; without a byte, it just leaves."""
+        if self.hello.received:
+            self.refuse(alert(DECODE_ERROR))
+        else:
+            self.client.close_pair()
+
+    def find_no_backend(self, error_number):
+        """Answer a client for whom no backend could be reached."""
+        self.refuse(alert(INTERNAL_ERROR))
+
+    def too_late(self):
+        """Return the answer for a client that has taken too long."""
+        return alert(HANDSHAKE_FAILURE)

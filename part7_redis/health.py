@@ -1,0 +1,139 @@
+"""Health checks: each backend is tried now and then, whether or not a client comes, in the same loop as all the rest.
+
+A check connects, and that will do; or it also sends a request, and looks at the status of the answer (RFC 9112,
+section 4). A backend that accepts and then never answers is found only by the latter. After `fall` failed checks in a
+row a backend is down, after `rise` good ones up again: the words of the "tcp_proxy_module" post, and of haproxy.
+"""
+
+import errno
+import os
+import random
+import re
+import socket
+from dataclasses import dataclass
+from select import EPOLLIN, EPOLLOUT
+
+from epollinterface import add_epoll_handler, call_later, remove_epoll_handler, repeat_epoll_event
+from netutils import create_backend_socket
+
+LONGEST_STATUS_LINE = 1024  # bytes; a backend that sends more without a line's end fails the check
+STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d\d\d)[ \r\n]")
+OUR_OWN_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}  # says nothing of a backend
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is done to each backend, and what follows from it."""
+
+    interval: float  # seconds from the beginning of one check to that of the next
+    rise: int  # good checks in a row, and a backend that was down is up
+    fall: int  # failed checks in a row, and a backend that was up is down
+    timeout: float  # seconds that one check may take
+    request: bytes | None  # what to send; None: a connect will do
+    expect: range  # of status codes that are good
+
+
+class Checker:
+    """Checks one backend again and again. A check is a connection to the first of its addresses that takes it."""
+
+    def __init__(self, check, backend, backend_set):
+        """Prepare; start() begins."""
+        self.check = check
+        self.backend = backend
+        self.backend_set = backend_set  # to be told when the backend goes down, or comes up
+        self.good = self.bad = 0  # checks in a row
+        self.number = 0  # of the last check that has begun
+        self.addresses = None  # an iterator over those left to try
+        self.socket = None  # while a check is under way
+        self.fd = None  # the loop's key for this handler
+        self.asked = False  # the request has been sent
+        self.answer = b""  # what has come of it
+
+    def start(self):
+        """Begin some time within the first interval, so that the checks of many backends don't come all at once."""
+        call_later(random.uniform(0, self.check.interval), self.begin)
+
+    def begin(self):
+        """Make one check, and see to the next."""
+        call_later(self.check.interval, self.begin)
+        if self.socket is None:  # otherwise the timeout is longer than the interval, and a check still waits
+            self.number += 1
+            call_later(self.check.timeout, self.time_out, self.number)
+            self.asked, self.answer = False, b""
+            self.addresses = iter(self.backend.addresses)
+            self.connect(errno.EADDRNOTAVAIL)
+
+    def connect(self, error_number):
+        """Start connecting to the next address; with none left, the check has failed by this error."""
+        for family, _, _, _, address in self.addresses:
+            try:
+                self.socket = create_backend_socket(family)
+                self.fd = self.socket.fileno()
+                error_number = self.socket.connect_ex(address)
+                if error_number in (0, errno.EINPROGRESS):
+                    add_epoll_handler(self, EPOLLOUT)
+                    return
+            except OSError as error:
+                error_number = error.errno
+            self.close()
+        if error_number not in OUR_OWN_TROUBLE:
+            self.count(os.strerror(error_number))
+
+    def handle(self, events):
+        """Go on: the connect has come to its end, or some of the answer has come."""
+        try:
+            if self.asked:
+                self.listen()
+            else:
+                self.finish_connecting()
+        except OSError as error:
+            self.end(error.strerror)
+
+    def finish_connecting(self):
+        """Ask, if there is something to be asked; after a connect that has failed, go on to the next address."""
+        error_number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error_number:
+            self.close()
+            self.connect(error_number)
+        elif self.check.request is None:
+            self.end(None)
+        else:
+            self.socket.send(self.check.request)  # a fresh socket takes that much, whole
+            self.asked = True
+            repeat_epoll_event(self, EPOLLIN)
+
+    def listen(self):
+        """Read on until the status is known."""
+        data = self.socket.recv(LONGEST_STATUS_LINE)
+        self.answer += data
+        if status := STATUS_LINE.match(self.answer):
+            self.end(None if int(status[1]) in self.check.expect else f"it answered {int(status[1])}")
+        elif not data:
+            self.end("it ended the connection without an answer")
+        elif b"\n" in self.answer or len(self.answer) > LONGEST_STATUS_LINE:
+            self.end("what it answered is not HTTP")
+
+    def time_out(self, number):
+        """End a check, unless it is over, since it has taken too long."""
+        if self.socket is not None and number == self.number:
+            self.end(f"no {'answer' if self.asked else 'connection'} in {self.check.timeout:g} s")
+
+    def end(self, complaint):
+        """End a check; the complaint is None when all was well."""
+        self.close()
+        self.count(complaint)
+
+    def close(self):
+        """Close the socket, at once: of this round's events, it has had its one."""
+        if self.socket is not None:
+            remove_epoll_handler(self)
+            self.socket.close()
+            self.socket = None
+
+    def count(self, complaint):
+        """Count a check that is over, and draw the conclusion."""
+        self.good, self.bad = (self.good + 1, 0) if complaint is None else (0, self.bad + 1)
+        if self.backend.up and self.bad == self.check.fall:
+            self.backend_set.note_health(self.backend, False, f"{self.bad} checks failed, the last one: {complaint}")
+        elif not self.backend.up and self.good == self.check.rise:
+            self.backend_set.note_health(self.backend, True, f"{self.good} checks succeeded")

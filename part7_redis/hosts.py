@@ -1,0 +1,153 @@
+"""Virtual hosts: several sites behind one address, each with backends of its own.
+
+A HostTable finds the Host of a name; a Route is a Lua function of the config that may name another. There is no
+counterpart in the posts' C: the post on SNI has it, in Go, and nginx calls it server_name.
+"""
+
+import functools
+import logging
+import socket
+import time
+from dataclasses import dataclass
+
+from backends import BackendSet
+from config import LuaError
+from names import host_name
+
+COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
+DEFAULT = "default"  # the key of the host for names that no other has
+
+
+@dataclass(eq=False)
+class Host:
+    """One site, or all the sites whose names end alike."""
+
+    name: str  # its key in the config: "site1.localhost", "*.site2.localhost" or "default"
+    backends: BackendSet
+    proxy_protocol: str | None  # "v1" or "v2": what tells the backends who the client is
+
+
+class HostTable:
+    """The hosts of the config: a name itself comes before the longest "*." that fits it; last comes the default."""
+
+    def __init__(self, hosts):
+        """Take a list of Hosts."""
+        self.hosts = {host.name: host for host in hosts}
+        self.default = self.hosts.get(DEFAULT)
+        self.family = hosts[0].backends.family if hosts else socket.AF_INET  # that a fresh socket most likely needs
+
+    def named(self, name):
+        """Return the Host that has this name, or a "*." that fits; None if there is none, not the default."""
+        host = self.hosts.get(name)
+        while host is None and "." in name:
+            _, _, name = name.partition(".")  # "*" stands for any number of labels
+            host = self.hosts.get(f"*.{name}")
+        return host
+
+
+class RouteError(Exception):
+    """The config's route function has failed; that has been logged."""
+
+
+# Runs inside Lua, as a coroutine. redis.get(key) yields the command, and goes on with the reply when it has come: for
+# the config it looks as if it had waited. What route returns comes out as a text, nil for no choice, or false for
+# nonsense. So no object of Lua's can play a trick on us, and no Python object gets where a config could lay hands on
+# it.
+CALL_FROM_LUA = """
+local route, redis, commands = ...
+for command in commands:gmatch("%a+") do
+    if redis then
+        redis[command] = function(...)
+            local words = {...}
+            for number = 1, select("#", ...) do words[number] = tostring(words[number]) end
+            return coroutine.yield("ask", command, (unpack or table.unpack)(words))
+        end
+    end
+end
+return function(address, tls, host, method, target, headers)
+    local name = route({address = address, tls = tls, host = host, method = method, target = target, headers = headers})
+    if name == nil or type(name) == "string" then return "name", name end
+    return "name", false
+end
+"""
+# The commands that a route may give: those that only look something up.
+COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen"
+MOST_QUESTIONS = 20  # that one route may ask
+
+
+class Route:
+    """The host that a Lua function of the config names: function route(request).
+
+    The function gets a table: address (the client's), tls (true or false), host (the name that was asked for, nil if
+    none was), and, where they can be read, method, target and headers (a table; names in lower case). Where the config
+    has redis, the function may ask it: redis.get(key) returns the value, or nil and what is wrong, "no answer" for one.
+    (OpenResty: lua-resty-redis.)
+    """
+
+    def __init__(self, lua, function, redis=None, connection=None):
+        """Take the LuaRuntime of the config, its function, and for redis the config's table and the connection."""
+        self.lua = lua
+        self.connection = connection
+        self.call = lua.execute(CALL_FROM_LUA, function, redis, COMMANDS)
+        self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
+
+    def ask(self, address, host, request):
+        """Return the name of a host, or None for no choice; the request is None on TLS.
+
+        A generator: it yields what there is to wait for, see Gate.seek. Raises RouteError.
+        """
+        method = target = headers = None
+        if request is not None:
+            method, target, headers = request.method, request.target, self.make_headers(request.headers)
+        coroutine = self.call.coroutine(address, request is None, host, method, target, headers)
+        kind, *words = self.resume(coroutine, None)
+        for _ in range(MOST_QUESTIONS):
+            if kind == "name":
+                break
+            replies = None
+            if self.connection.is_ready():
+                replies = yield functools.partial(self.put, words)
+            kind, *words = self.resume(coroutine, self.for_lua(replies))
+        else:
+            raise self.complain(f"it asked redis more than {MOST_QUESTIONS} questions")
+        name = words[0] if words else None
+        if name is False:
+            raise self.complain("it returned neither the name of a host nor nil")
+        return name and (host_name(name) or name)
+
+    def resume(self, coroutine, reply):
+        """Let the function run, up to its end or its next question; return "name" or "ask", and what belongs to it."""
+        try:
+            return coroutine.send(reply)
+        except (LuaError, UnicodeDecodeError) as error:
+            self.lua.gccollect()  # it may have run out of memory
+            raise self.complain(str(error).partition("\n")[0] or "it took more memory than it may have") from None
+
+    def put(self, words, tell):
+        """Ask redis; tell(replies) is called when it has answered."""
+        self.connection.ask(tell, tuple(words))
+
+    def for_lua(self, replies):
+        """Return what the function gets of redis's replies, or of None: the value, or nil and what is wrong."""
+        if replies is None:
+            return None, "no answer"
+        (reply,) = replies
+        if isinstance(reply, Exception):
+            return None, str(reply)
+        return (self.lua.table_from(reply) if isinstance(reply, list | dict) else reply,)
+
+    def make_headers(self, headers):
+        """Return a Lua table of a request's headers, pairs of bytes; one that comes twice is joined by a comma."""
+        joined = {}
+        for name, value in headers:
+            name = name.lower()
+            joined[name] = joined[name] + b", " + value if name in joined else value
+        return self.lua.table_from(joined)
+
+    def complain(self, what):
+        """Log what is wrong with the function, unless that was done a moment ago; return the RouteError."""
+        now = time.monotonic()
+        if now >= self.quiet_until:
+            logging.error("The function route failed, and its clients are turned away: %s", what)
+            self.quiet_until = now + COMPLAINT_PAUSE
+        return RouteError(what)

@@ -1,0 +1,440 @@
+"""The requests of one client, read, checked, and written anew for the backend (HTTP/1.x, RFC 9112).
+
+What could be read in two ways is refused, never guessed: a backend must not see another request than we do. httptools
+(llhttp, the parser of Node.js, in its strict mode) reads the heads; the rest is up to us:
+
+* Where a head ends, and how long it may be.
+* What llhttp lets through: two Hosts or none, "Transfer-Encoding: gzip, chunked", lengths beyond 63 bits, HTTP/2.0.
+* Bodies. One with a length is counted, and passed on as it comes. A chunked one is read chunk by chunk (section 7.1),
+  and passed on in the same chunks, but without their extensions, and without trailers.
+
+Nothing here knows about sockets. Bytes come in by feed(), in pieces of any size, and the pieces make no difference.
+"""
+
+import re
+
+from names import host_name
+
+try:
+    import httptools
+except ImportError:
+    httptools = None  # a config with hosts is told so
+
+
+MAX_HEAD = 16384  # bytes of a request's head, the empty line included
+MAX_LINE = 4096  # bytes of the line before a chunk, and of all the trailers of a body
+MAX_LENGTH = 2**63 - 1  # bytes of a body; more would not fit a signed number of 64 bits
+MAX_HELD = 131072  # bytes behind the handshake of a WebSocket; a client has no reason to send any before the answer
+
+LINE_ENDS = re.compile(rb"[\r\n]+")
+CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")  # the size, and maybe an extension
+TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
+
+# Headers that are not passed on just as they came; for others see Request.written_anew.
+CLAIMS = {b"x-forwarded-for", b"x-real-ip", b"forwarded"}  # who the client is: believed only of a trusted one
+REWRITTEN = {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade"}
+DROPPED = {
+    *(b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"),  # for the next hop, and that's us
+    b"proxy",  # a CGI backend makes HTTP_PROXY of it, and then uses that as its proxy
+}
+WATCHED = CLAIMS | REWRITTEN | DROPPED
+NOTHING = ()  # the values of a header that is not there
+
+
+class BadRequest(Exception):
+    """A request that is refused."""
+
+    def __init__(self, status, cause):
+        """Take the status of the answer, and the cause in a few plain words."""
+        super().__init__(cause)
+        self.status = status
+
+
+class Head:
+    """What httptools calls with the parts of one head after the other."""
+
+    def __init__(self):
+        """Make the parser, too."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.clear()
+
+    def clear(self):
+        """Forget the last head."""
+        self.target = b""
+        self.headers = []  # pairs: name, value
+        self.complete = False
+
+    def on_url(self, piece):
+        """Take (a piece of) the target."""
+        self.target += piece
+
+    def on_header(self, name, value):
+        """Take one header. llhttp has cut off the space before the value, but not that behind it."""
+        self.headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self):
+        """Note the end."""
+        self.complete = True
+
+
+class Request:
+    """The head of one request, complete and checked."""
+
+    __slots__ = (
+        *("method", "target", "version", "host", "headers", "upgrade", "length", "last"),
+        *("watched", "kept", "tokens"),
+    )
+
+    def __init__(self, parts, first):
+        """Take what is in a Head, the first one of its connection or a later one; raise BadRequest."""
+        self.method = parts.parser.get_method()  # such as b"GET"
+        self.target = parts.target  # as the backend gets it: b"/path?query", or b"*"
+        self.version = parts.parser.get_http_version()  # "1.0" or "1.1"
+        self.headers = parts.headers  # as they came, a list of pairs: name, value (bytes)
+        self.watched = {}  # a name of WATCHED -> the values of these headers
+        self.kept = []  # pieces of bytes that make the lines of the other headers
+        self.sort_headers()
+        self.length = self.find_length()  # bytes of the body; None: it comes in chunks
+        self.host = self.find_host()  # a name as host_name makes it; None: HTTP/1.0 without any
+        self.tokens = self.find_tokens()  # of Connection, in lower case
+        # Whether what comes behind it is no request any more (RFC 9112, section 9.6).
+        self.last = b"close" in self.tokens or self.version == "1.0" and b"keep-alive" not in self.tokens
+        self.upgrade = first and self.is_handshake()  # of a WebSocket
+
+    def sort_headers(self):
+        """Tell the headers that concern us from those that are passed on as they are."""
+        for name, value in self.headers:
+            key = name.lower()
+            if key in WATCHED:
+                self.watched.setdefault(key, []).append(value)
+            elif b"_" not in key or key.replace(b"_", b"-") not in WATCHED:
+                # What is left out: a CGI backend takes X_Forwarded_For for X-Forwarded-For.
+                self.kept += name, b": ", value, b"\r\n"
+
+    def find_length(self):
+        """Return the length of the body, None for chunks (RFC 9112, section 6.3)."""
+        lengths = self.watched.get(b"content-length", NOTHING)
+        encodings = self.watched.get(b"transfer-encoding", NOTHING)
+        if encodings:
+            if lengths:
+                raise BadRequest(400, "both Content-Length and Transfer-Encoding")
+            if len(encodings) > 1 or encodings[0].lower() != b"chunked" or self.version == "1.0":
+                raise BadRequest(400, "a Transfer-Encoding other than chunked, once, in HTTP/1.1")
+            return None
+        if not lengths:
+            return 0
+        if len(lengths) > 1:
+            raise BadRequest(400, "two Content-Lengths")
+        digits = lengths[0].lstrip(b"0") or b"0"
+        if not lengths[0].isdigit() or len(digits) > 19 or int(digits) > MAX_LENGTH:
+            raise BadRequest(400, "a Content-Length that is no number, or beyond any measure")
+        return int(digits)
+
+    def find_host(self):
+        """Return the host (RFC 9112, section 3.2), and put the target into the form that any backend understands."""
+        hosts = self.watched.get(b"host", NOTHING)
+        if len(hosts) > 1:
+            raise BadRequest(400, "two Host headers")
+        host = None
+        if hosts:
+            host = host_name(hosts[0].decode("latin-1"))
+            if host is None:
+                raise BadRequest(400, "a Host that is not a host name")
+        elif self.version != "1.0":
+            raise BadRequest(400, "no Host header")
+        if self.method == b"CONNECT":
+            raise BadRequest(400, "CONNECT is for another kind of proxy")
+        if b"#" in self.target or self.target == b"*" and self.method != b"OPTIONS":
+            raise BadRequest(400, "a target that is no path")
+        if not self.target.startswith((b"/", b"*")):
+            return self.find_host_in_target(host)
+        return host
+
+    def find_host_in_target(self, host):
+        """Do the same for a target in absolute form (section 3.2.2), which has to agree with the Host header."""
+        if self.target[:7].lower() != b"http://":
+            raise BadRequest(400, "a target that is neither a path nor begins with http://")
+        authority = re.match(rb"[^/?]*", self.target[7:])[0]
+        name = host_name(authority.decode("latin-1"))
+        if name is None:
+            raise BadRequest(400, "a target without a host name")
+        if host not in (name, None):
+            raise BadRequest(400, "a target that is for another host than the Host header says")
+        if host is None:
+            self.watched[b"host"] = [authority]
+        path = self.target[7 + len(authority) :]
+        root = b"*" if self.method == b"OPTIONS" and not path else b"/"
+        self.target = path if path.startswith(b"/") else root + path
+        return name
+
+    def find_tokens(self):
+        """Return what Connection says."""
+        values = self.watched.get(b"connection")
+        if not values:
+            return NOTHING
+        return [token.strip(b" \t") for value in values for token in value.lower().split(b",")]
+
+    def is_handshake(self):
+        """Tell whether this asks for a WebSocket (RFC 6455, section 4.1)."""
+        values = self.watched.get(b"upgrade", NOTHING)
+        is_plain = self.method == b"GET" and self.version == "1.1" and self.length == 0
+        return is_plain and len(values) == 1 and values[0].lower() == b"websocket" and b"upgrade" in self.tokens
+
+    def written_anew(self, address, trusted):
+        """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
+        watched = self.watched
+        lines = [self.method, b" ", self.target, b" HTTP/1.0\r\n" if self.version == "1.0" else b" HTTP/1.1\r\n"]
+        if b"host" in watched:
+            lines += b"Host: ", watched[b"host"][0], b"\r\n"
+        lines += self.kept
+        if self.length is None:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        elif b"content-length" in watched:
+            lines.append(b"Content-Length: %d\r\n" % self.length)
+        if self.tokens:
+            # No others: "Connection: X-Forwarded-For" would ask the backend to drop that header.
+            tokens = [token for token in (b"close", b"keep-alive", self.upgrade and b"upgrade") if token in self.tokens]
+            lines += [b"Connection: ", b", ".join(tokens), b"\r\n"] if tokens else NOTHING
+        if self.upgrade:
+            lines.append(b"Upgrade: websocket\r\n")
+        addresses = [address]
+        if trusted:
+            addresses = [*filter(None, watched.get(b"x-forwarded-for", NOTHING)), address]
+            for name in (b"X-Real-IP", b"Forwarded"):
+                lines += [b"%b: %b\r\n" % (name, value) for value in watched.get(name.lower(), NOTHING)]
+        lines += b"X-Forwarded-For: ", b", ".join(addresses), b"\r\n\r\n"
+        return b"".join(lines)
+
+
+class RequestReader:
+    """Reads what one client sends, and says what the backend gets instead."""
+
+    def __init__(self, on_head, peer_address: str, trusted: bool):
+        """Begin a connection.
+
+        on_head(request) is called for each sound request, before any of it is passed on, and tells whether that may be
+        done at once; if not, everything waits for let_pass(). What it raises comes out of feed(). The client's address
+        goes into X-Forwarded-For: alone, or, when the client is trusted, behind what it claims itself.
+        """
+        self.on_head = on_head
+        self.address = (peer_address.removeprefix("::ffff:") if "." in peer_address else peer_address).encode()
+        self.trusted = trusted
+        self.output = []  # bytes for the backend
+        self.head = bytearray()  # of the next request, as far as it has come
+        self.parts = None  # a Head, for the next request
+        self.first = True  # no head has been complete yet
+        self.line = b""  # in a chunked body: a line as far as it has come
+        self.left = 0  # bytes to come: of the body, or of the chunk; among trailers: that they may still take
+        self.request = self.parts_of_request = None  # the last request, until its head is passed on
+        self.held = b""  # what came behind the handshake of a WebSocket, until tunnel() or go_on()
+        # What reads the next bytes, and what does so after the body. (Bound methods would make a reference cycle.)
+        self.step = self.after_body = RequestReader.read_head
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has begun, and not come to its end."""
+        return bool(self.head)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the next byte would begin a request."""
+        return self.step is RequestReader.read_head and not self.head
+
+    @property
+    def waiting_for_upgrade(self) -> bool:
+        """Whether it depends on the backend's answer what comes next: see tunnel() and go_on()."""
+        return self.step is RequestReader.hold
+
+    def take(self) -> bytes:
+        """Return what the backend is to get next, and forget it."""
+        output = b"".join(self.output)
+        self.output.clear()
+        return output
+
+    def feed(self, data: bytes) -> None:
+        """Read a piece of what the client sends; raise BadRequest, after which nothing more is read.
+
+        What came before a bad request is in the output. That is about as long as what was fed: a request grows by
+        less than 100 bytes.
+        """
+        position = 0
+        try:
+            while position < len(data):
+                position = self.step(self, data, position)
+        except BadRequest:
+            self.step = RequestReader.ignore
+            raise
+
+    def tunnel(self) -> None:
+        """Pass on everything from now on, as it comes: the backend has switched to the WebSocket's protocol."""
+        self.step = RequestReader.pass_on
+        self.release()
+
+    def go_on(self) -> None:
+        """Read requests from now on, as before: the backend has not switched. Raises BadRequest."""
+        self.step = self.after_body
+        self.release()
+
+    def release(self):
+        """Read what has been held."""
+        held, self.held = self.held, b""
+        self.feed(held)
+
+    # Each of the following methods reads from a position in the data on, and returns the position that it came to.
+
+    def read_head(self, data, start):
+        """Read a head, up to the empty line. llhttp gets the bytes as they come, and complains at once."""
+        if not self.head and data[start] in b"\r\n":  # empty lines before a request mean nothing (section 2.2)
+            return LINE_ENDS.match(data, start).end()
+        tail = bytes(self.head[-3:])  # the end may have begun there; in that case start is 0
+        found = (tail + data).find(b"\r\n\r\n") if tail else data.find(b"\r\n\r\n", start)
+        end = len(data) if found < 0 else found + 4 - len(tail)
+        piece = data[start:end]
+        room = MAX_HEAD - len(self.head)
+        self.parse(piece[:room])
+        if len(piece) > room:
+            raise BadRequest(431, f"a head of more than {MAX_HEAD} bytes")
+        self.head += piece
+        if found >= 0:
+            self.finish_head()
+        return end
+
+    def parse(self, piece):
+        """Give llhttp a piece of a head."""
+        if self.parts is None:
+            self.parts = Head()
+        try:
+            self.parts.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            pass  # so ends a head with Upgrade, or with CONNECT, and we see to these ourselves
+        except httptools.HttpParserError as error:
+            raise BadRequest(505 if "HTTP version" in str(error) else 400, f"malformed HTTP: {error}") from None
+
+    def finish_head(self):
+        """Check the head that is complete now, and pass it on."""
+        parts, head, first = self.parts, self.head, self.first
+        self.parts, self.head, self.first = None, bytearray(), False
+        check_request_line(head, parts)
+        request = Request(parts, first)
+        self.request, self.parts_of_request = request, parts
+        if self.on_head(request):
+            self.pass_head()
+        else:
+            self.step = RequestReader.hold
+
+    def let_pass(self) -> None:
+        """Pass on the request for which on_head had to wait, and read on. Raises BadRequest."""
+        self.pass_head()
+        self.release()
+
+    def pass_head(self):
+        """Pass on the last head, and see what is to be read behind it."""
+        request, parts = self.request, self.parts_of_request
+        self.request = self.parts_of_request = None
+        self.output.append(request.written_anew(self.address, self.trusted))
+        self.after_body = RequestReader.ignore if request.last else RequestReader.read_head
+        if request.length is None:
+            self.step = RequestReader.read_chunk_line
+        elif request.length:
+            self.left = request.length
+            self.step = RequestReader.read_body
+        else:
+            self.step = RequestReader.hold if request.upgrade else self.after_body
+            if b"upgrade" not in request.tokens:
+                parts.clear()
+                self.parts = parts  # this parser expects another head; any other one has seen its last
+
+    def read_body(self, data, start):
+        """Pass on some of a body that has a length."""
+        piece = data[start : start + self.left]
+        self.output.append(piece)
+        self.left -= len(piece)
+        if not self.left:
+            self.step = self.after_body
+        return start + len(piece)
+
+    def read_chunk_line(self, data, start):
+        """Read the line before a chunk; the last chunk has the size 0."""
+        line, end = self.read_line(data, start)
+        if line is not None:
+            found = CHUNK_LINE.fullmatch(line)
+            if not found:
+                raise BadRequest(400, "a chunk does not begin with its size")
+            self.left = int(found[1], 16)
+            if self.left:
+                self.output.append(b"%x\r\n" % self.left)
+                self.step = RequestReader.read_chunk
+            else:
+                self.left = MAX_LINE
+                self.step = RequestReader.read_trailer
+        return end
+
+    def read_chunk(self, data, start):
+        """Pass on some of a chunk."""
+        piece = data[start : start + self.left]
+        self.output.append(piece)
+        self.left -= len(piece)
+        if not self.left:
+            self.step = RequestReader.read_chunk_end
+        return start + len(piece)
+
+    def read_chunk_end(self, data, start):
+        """Read the end of the line behind a chunk."""
+        line, end = self.read_line(data, start, longest=2)
+        if line is not None:
+            self.output.append(b"\r\n")
+            self.step = RequestReader.read_chunk_line
+        return end
+
+    def read_trailer(self, data, start):
+        """Read a line behind the last chunk, and drop it: what comes so late has not been checked by anybody."""
+        line, end = self.read_line(data, start, longest=self.left)
+        if line:
+            self.left -= len(line) + 2
+            if not TRAILER.fullmatch(line):
+                raise BadRequest(400, "a trailer that is no header")
+        elif line is not None:
+            self.output.append(b"0\r\n\r\n")
+            self.step = self.after_body
+        return end
+
+    def read_line(self, data, start, longest=MAX_LINE):
+        """Read a line of so many bytes; return it without its end, or None if that has not come, and the position."""
+        room = longest - len(self.line)
+        newline = data.find(b"\n", start, start + room)
+        piece = data[start : start + room if newline < 0 else newline + 1]
+        self.line += piece
+        if newline < 0:
+            if len(self.line) == longest:
+                raise BadRequest(400, "a chunk, or its line, or trailers that are too long")
+            return None, start + len(piece)
+        line, self.line = self.line, b""
+        if not line.endswith(b"\r\n"):
+            raise BadRequest(400, "a line in a chunked body that does not end with CRLF")
+        return line[:-2], start + len(piece)
+
+    def hold(self, data, start):
+        """Keep what came behind the handshake of a WebSocket."""
+        self.held += data[start:]
+        if len(self.held) > MAX_HELD:
+            raise BadRequest(400, "too much behind the handshake of a WebSocket")
+        return len(data)
+
+    def pass_on(self, data, start):
+        """Pass on what a WebSocket is made of."""
+        self.output.append(data[start:])
+        return len(data)
+
+    def ignore(self, data, start):
+        """Drop what comes behind a last request, or behind a bad one."""
+        return len(data)
+
+
+def check_request_line(head, parts):
+    """Raise BadRequest unless a head begins with: method, target, version, with one space between them."""
+    version = parts.parser.get_http_version()
+    if version not in ("1.0", "1.1"):
+        raise BadRequest(505, f"HTTP/{version}, where only 1.0 and 1.1 are spoken")
+    line = b"%b %b HTTP/%b\r\n" % (parts.parser.get_method(), parts.target, version.encode())
+    if not parts.complete or not head.startswith(line):  # llhttp takes more spaces, too, and RTSP/1.0
+        raise BadRequest(400, "malformed HTTP: the first line is not a method, a target and a version")

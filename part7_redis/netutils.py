@@ -1,0 +1,82 @@
+"""What the other modules need to know about sockets and addresses.
+
+Mirrors netutils.c of the posts, and gathers here the getaddrinfo calls that the C repeats where it needs them.
+"""
+
+import errno
+import os
+import socket
+
+NON_BLOCKING_STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # a TCP socket whose calls never wait
+
+
+def find_addresses(host, port, flags=0):
+    """Return what getaddrinfo(3) finds for a host and a TCP port; raise OSError if that is nothing."""
+    is_name = port[:1].isalpha()  # of a service, as in /etc/services
+    is_number = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
+    if not is_name and not is_number:
+        # glibc would quietly keep the low 16 bits, so that 99999 became 34463, and take "" to mean any port.
+        raise OSError(errno.EINVAL, "a port is a number from 1 to 65535")
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except ValueError:  # Python encodes the name first, and rejects labels of more than 63 letters
+        raise OSError(errno.EINVAL, "not a name that can be looked up") from None
+
+
+class Backend:
+    """A server that requests are passed on to."""
+
+    def __init__(self, host, port):
+        """Look the name up, once: that blocks. Raises OSError with a line that names the backend."""
+        self.host = host  # a name or an address
+        self.port = port  # a string, as getaddrinfo(3) takes it
+        self.addresses = find_backend(host, port)  # as getaddrinfo(3) lists them, tried in this order
+        self.family = self.addresses[0][0]  # of the address that is tried first
+
+
+def find_backend(backend_host, backend_port):
+    """Return the backend's addresses; raise OSError with a line that names the backend."""
+    try:
+        addresses = find_addresses(backend_host, backend_port)
+        # ::1 is no use where IPv6 is switched off: keep what this machine can make a socket for.
+        addresses = [address for address in addresses if is_usable(address[0])]
+        if not addresses:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return addresses
+    except OSError as error:
+        line = f"Couldn't find backend {backend_host}:{backend_port}: {error.strerror}. Check the name and the port."
+        raise OSError(line) from None
+
+
+def is_usable(family):
+    """Tell whether this machine has sockets of an address family: IPv4 or IPv6."""
+    try:
+        create_backend_socket(family).close()
+    except OSError:
+        return False
+    return True
+
+
+def without_mapping(address):
+    """Return a client's address; one of IPv4 that has come in by an IPv6 socket, ::ffff:192.0.2.1, as one of IPv4."""
+    return (address[0][7:], address[1]) if address[0].startswith("::ffff:") else address
+
+
+def make_socket_non_blocking(sock):
+    """Make calls on a socket fail with BlockingIOError where they would have had to wait."""
+    sock.setblocking(False)
+
+
+def create_backend_socket(family):
+    """Return a new non-blocking TCP socket of an address family; raise OSError when there is none to be had."""
+    backend_socket = socket.socket(family, NON_BLOCKING_STREAM)
+    send_at_once(backend_socket)
+    return backend_socket
+
+
+def send_at_once(sock):
+    """Switch Nagle's algorithm off, by which small messages wait for the acknowledgement of earlier ones.
+
+    A listening socket hands this on to those that it accepts. See TCP_NODELAY in tcp(7).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

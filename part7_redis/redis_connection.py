@@ -1,0 +1,269 @@
+"""The connection to redis: one more handler in the loop, which never waits for it.
+
+Questions go out, and replies come back in the same order; meanwhile the loop goes on. redis itself says when a key that
+matters has changed: the connection asks for that with CLIENT TRACKING, and what comes is called a push. hiredis reads
+both. See redis.io: "Redis serialization protocol" (RESP3), "Client-side caching in Redis".
+"""
+
+import collections
+import errno
+import logging
+import os
+import socket
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+
+from epollinterface import Deadlines, add_epoll_handler, call_later, remove_epoll_handler, repeat_epoll_event
+from netutils import create_backend_socket
+
+try:
+    import hiredis
+except ImportError:
+    hiredis = None  # a config with redis is told so
+
+ANSWER_SECONDS = 1  # that a question may take; then whoever asked is told that there is no answer
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5  # seconds between attempts to connect: each is twice the last one
+CONNECT_SECONDS = 2  # that a connect may take, and the greeting behind it
+BEAT_SECONDS = 5  # between pings; a redis that leaves one unanswered for as long is given up
+CHUNK = 65536  # bytes a read
+LONGEST_REPLY = 16_777_216  # bytes; more than that is no answer to any question of ours
+
+NOT_YET = object()  # hiredis: the reply is not all there
+DOWN, CONNECTING, GREETING, READY = "down", "connecting", "greeting", "ready"
+
+
+class NoAnswer(Exception):
+    """redis did not answer in time."""
+
+
+class Question:
+    """Some commands for redis, and who is to get the replies."""
+
+    def __init__(self, commands, tell):
+        """Take the commands, each a tuple of words, and tell(replies): a list of them, or None when there are none."""
+        self.commands = commands
+        self.tell = tell
+        self.replies = []
+
+    def answer(self, replies):
+        """Tell who asked, unless that has been done."""
+        tell, self.tell = self.tell, None
+        if tell:
+            tell(replies)
+
+    def time_out(self):
+        """Tell who asked that there is no answer; one that comes later is dropped."""
+        self.answer(None)
+
+
+class RedisConnection:
+    """Asks redis, and keeps connecting to it for as long as it takes."""
+
+    def __init__(self, backend, password=None, database=0, prefixes=()):
+        """Take a Backend, and the prefixes of the keys whose changes are to be told to the `listeners`."""
+        self.backend = backend
+        self.name = f"{backend.host}:{backend.port}"  # for the log
+        self.greeting = [("HELLO", "3", *(("AUTH", "default", password) if password else ()))]
+        self.greeting += [("SELECT", str(database))] if database else []
+        tracking = [word for prefix in prefixes for word in ("PREFIX", prefix)]
+        self.greeting.append(("CLIENT", "TRACKING", "ON", "BCAST", *tracking))
+        self.listeners = []  # each gets changed(key), None for all keys, and connected()
+        self.state = DOWN
+        self.addresses = iter(())  # those left to try
+        self.socket = None
+        self.fd = None  # the loop's key for this handler
+        self.reader = None  # hiredis's
+        self.unread = 0  # bytes of a reply that is not whole yet
+        self.write_buffer = bytearray()  # what the socket has not taken yet
+        self.waiting = collections.deque()  # questions that have not been sent
+        self.sent = collections.deque()  # questions that have, in their order
+        self.deadlines = Deadlines(ANSWER_SECONDS)
+        self.ping = None  # the last Question of beat
+        self.pause = SHORTEST_PAUSE
+        self.number = 0  # of the connection, for its timers
+        self.complaint = None  # what the log has been told last; None when all was well
+
+    def start(self):
+        """Begin connecting."""
+        self.addresses = iter(self.backend.addresses)
+        self.connect(errno.EADDRNOTAVAIL)
+
+    def ask(self, tell, *commands):
+        """Ask redis; tell(replies) is called later, never at once: with a list, or with None in ANSWER_SECONDS."""
+        question = Question(commands, tell)
+        self.deadlines.start(question)
+        while self.waiting and not self.waiting[0].tell:  # nobody waits any more for those that are the oldest
+            self.waiting.popleft()
+        self.waiting.append(question)
+        if self.state is READY:
+            self.send_waiting()
+
+    def is_ready(self):
+        """Tell whether redis is there, as far as we know."""
+        return self.state is READY
+
+    # Connecting
+
+    def connect(self, error_number):
+        """Start connecting to the next address; with none left, wait a while, by this error."""
+        for family, _, _, _, address in self.addresses:
+            try:
+                self.socket = create_backend_socket(family)
+                self.fd = self.socket.fileno()
+                error_number = self.socket.connect_ex(address)
+                if error_number in (0, errno.EINPROGRESS):
+                    add_epoll_handler(self, EPOLLOUT)
+                    self.state = CONNECTING
+                    self.number += 1
+                    call_later(CONNECT_SECONDS, self.time_out, self.number)
+                    return
+            except OSError as error:
+                error_number = error.errno
+            self.close()
+        self.lose(os.strerror(error_number))
+
+    def finish_connecting(self):
+        """Greet redis, or go on to the next address."""
+        error_number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error_number:
+            self.close()
+            self.connect(error_number)
+            return
+        self.state = GREETING
+        self.reader = hiredis.Reader(notEnoughData=NOT_YET)
+        self.unread = 0
+        self.send(Question(self.greeting, self.see_greeting))
+
+    def see_greeting(self, replies):
+        """Begin to work, unless redis objects."""
+        if replies is None:
+            return
+        for command, reply in zip(self.greeting, replies, strict=True):
+            if isinstance(reply, hiredis.ReplyError):
+                too_old = command[0] == "HELLO" and str(reply).startswith("ERR unknown command")
+                self.lose("it is older than redis 6, and knows no RESP3" if too_old else str(reply))
+                return
+        self.state = READY
+        self.pause = SHORTEST_PAUSE
+        if self.complaint:
+            logging.error("Connected to redis at %s", self.name)
+            self.complaint = None
+        for listener in self.listeners:
+            listener.connected()
+        call_later(BEAT_SECONDS, self.beat, self.number)
+        self.send_waiting()
+
+    def time_out(self, number):
+        """Give up a connection that has not come to anything."""
+        if number == self.number and self.state in (CONNECTING, GREETING):
+            self.lose(f"no answer in {CONNECT_SECONDS} s")
+
+    def beat(self, number):
+        """Give up a connection that is silent; otherwise ask for a sign of life."""
+        if number != self.number or self.state is not READY:
+            return
+        if self.ping in self.sent:
+            self.lose(f"no answer in {BEAT_SECONDS} s")
+            return
+        self.ping = Question([("PING",)], None)
+        self.send(self.ping)
+        call_later(BEAT_SECONDS, self.beat, number)
+
+    def lose(self, reason):
+        """Close the connection, and try again after a pause; questions without an answer are asked once more then."""
+        self.close()
+        self.state = DOWN
+        self.number += 1
+        self.write_buffer.clear()
+        asked = [question for question in self.sent if question.tell and question.tell != self.see_greeting]
+        for question in asked:
+            question.replies.clear()
+        self.waiting.extendleft(reversed(asked))
+        self.sent.clear()
+        if reason != self.complaint:
+            logging.error("No connection to redis at %s: %s. Trying again.", self.name, reason)
+            self.complaint = reason
+        call_later(self.pause, self.start)
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+
+    def close(self):
+        """Close the socket, at once: of this round's events, it has had its one."""
+        if self.socket is not None:
+            remove_epoll_handler(self)
+            self.socket.close()
+            self.socket = None
+
+    # Talking
+
+    def handle(self, events):
+        """Do what the events call for."""
+        try:
+            if self.state is CONNECTING:
+                self.finish_connecting()
+                return
+            if events & EPOLLOUT:
+                self.flush()
+            if events & (EPOLLIN | EPOLLHUP | EPOLLERR):
+                self.receive()
+        except OSError as error:
+            self.lose(error.strerror)
+        except hiredis.ProtocolError:
+            self.lose("it does not speak as redis does")
+
+    def send_waiting(self):
+        """Send the questions that somebody still waits for."""
+        while self.waiting:
+            question = self.waiting.popleft()
+            if question.tell:
+                self.send(question)
+
+    def send(self, question):
+        """Send a question; what the socket does not take now waits, and EPOLLOUT says when it does."""
+        self.sent.append(question)
+        for command in question.commands:
+            self.write_buffer += hiredis.pack_command(command)
+        repeat_epoll_event(self, EPOLLIN | EPOLLOUT)
+
+    def flush(self):
+        """Write what waits."""
+        if self.write_buffer:
+            del self.write_buffer[: self.socket.send(self.write_buffer)]
+        if not self.write_buffer:
+            repeat_epoll_event(self, EPOLLIN)
+
+    def receive(self):
+        """Read what has come, and tell everybody what it means to them."""
+        data = self.socket.recv(CHUNK)
+        if not data:
+            self.lose("it has ended the connection")
+            return
+        self.reader.feed(data)
+        self.unread += len(data)
+        number = self.number
+        while number == self.number and (reply := self.reader.gets()) is not NOT_YET:
+            self.unread = 0
+            if isinstance(reply, hiredis.PushNotification):
+                self.see_push(reply)
+            else:
+                self.see_reply(reply)
+        if self.unread > LONGEST_REPLY:
+            self.lose(f"a reply of more than {LONGEST_REPLY} bytes")
+
+    def see_push(self, push):
+        """Tell the listeners which keys have changed; all of them have after FLUSHALL."""
+        if push[0] != b"invalidate":
+            return
+        for key in push[1] or [None]:
+            for listener in self.listeners:
+                listener.changed(key)
+
+    def see_reply(self, reply):
+        """Add a reply to those of the question that is first in line."""
+        if not self.sent:
+            self.lose("it answers without having been asked")
+            return
+        question = self.sent[0]
+        question.replies.append(reply)
+        if len(question.replies) == len(question.commands):
+            self.sent.popleft()
+            self.deadlines.stop(question)
+            question.answer(question.replies)

@@ -1,0 +1,189 @@
+"""Hosts whose backends redis knows: `hostnames:NAME:backends`, as in the post on SNI, and hipache's `frontend:NAME`.
+
+A name is asked for once, whoever waits for it, and the answer is kept until redis says that it has changed. What is
+kept stays in force while redis is away. The backends of a set that changes keep what is known of them.
+"""
+
+import collections
+import functools
+import ipaddress
+import logging
+import time
+
+from backends import BalancedBackend
+from hosts import Host
+from redis_connection import NoAnswer, hiredis
+
+MOST_NAMES = 10_000  # that are kept, those with backends; and as many of those without
+MOST_MEMBERS = 1000  # backends of one name
+COMPLAINT_PAUSE = 10  # seconds between log lines about one and the same key
+MOST_COMPLAINTS = 1000  # keys about which the log was told something
+PREFIXES = ["hostnames:", "frontend:"]  # of the keys that matter
+
+
+class Entry:
+    """What redis has said about a name."""
+
+    __slots__ = ("host", "is_fresh")
+
+    def __init__(self, host):
+        """Take the Host, or None: there is no such name."""
+        self.host = host
+        self.is_fresh = True  # nothing has been heard of a change
+
+
+class RedisHosts:
+    """The hosts of one port, by name."""
+
+    def __init__(self, connection, port, default, make_set):
+        """Take a RedisConnection, the port of backends without one, the name of the default set, and make_set.
+
+        make_set(backends) returns a BackendSet of BalancedBackends.
+        """
+        self.connection = connection
+        self.port = port
+        self.default = default  # "httpDefault" or "httpsDefault"; clients' names are in lower case
+        self.make_set = make_set
+        self.known = collections.OrderedDict()  # name -> Entry with a host; the least used first
+        self.unknown = collections.OrderedDict()  # name -> Entry without one, so that these can't displace the others
+        self.asked = {}  # name -> those who wait for the answer: functions of an Entry, or of None
+        self.overtaken = set()  # names whose answer is on its way, and out of date already
+        self.quiet = collections.OrderedDict()  # key -> when the log may be told of it again (seconds)
+        connection.listeners.append(self)
+
+    def find(self, name):
+        """Return the Host of a name, or the default one, or None; a generator: see Gate.seek. Raises NoAnswer."""
+        return name and (yield from self.named(name)) or (yield from self.named(self.default))
+
+    def named(self, name):
+        """Return the Host of a name, or None; a generator that yields what there is to wait for. Raises NoAnswer."""
+        entry = self.known.get(name) or self.unknown.get(name)
+        if entry is None or not entry.is_fresh and self.connection.is_ready():
+            answer = yield functools.partial(self.wait, name)
+            entry = answer or entry
+            if entry is None:
+                raise NoAnswer
+        kept = self.known if entry.host else self.unknown
+        if name in kept:
+            kept.move_to_end(name)
+        return entry.host
+
+    def wait(self, name, tell):
+        """Have tell(entry) called when redis has answered; tell(None) when it has not."""
+        if name in self.asked:
+            self.asked[name].append(tell)
+            return
+        self.asked[name] = [tell]
+        commands = ("SMEMBERS", f"hostnames:{name}:backends"), ("LRANGE", f"frontend:{name}", "0", "-1")
+        self.connection.ask(functools.partial(self.learn, name), *commands)
+
+    def learn(self, name, replies):
+        """Take redis's replies about a name, and tell those who wait."""
+        entry = None
+        if replies is not None:
+            entry = Entry(self.make_host(name, *replies))
+            if name not in self.overtaken:
+                self.keep(name, entry)
+        self.overtaken.discard(name)
+        for tell in self.asked.pop(name):
+            tell(entry)
+
+    def keep(self, name, entry):
+        """Keep what is known of a name."""
+        kept, other = (self.known, self.unknown) if entry.host else (self.unknown, self.known)
+        other.pop(name, None)
+        kept[name] = entry
+        kept.move_to_end(name)
+        if len(kept) > MOST_NAMES:
+            kept.popitem(last=False)
+
+    def changed(self, key):
+        """Note that a key has changed; None: all of them have."""
+        if key is None:
+            self.overtaken.update(self.asked)
+            self.make_stale()
+            return
+        name = name_in(key)
+        if name in self.asked:
+            self.overtaken.add(name)
+        self.unknown.pop(name, None)
+        if name in self.known:
+            self.known[name].is_fresh = False
+
+    def connected(self):
+        """Note that redis is back: nobody has told us what has changed meanwhile."""
+        self.make_stale()
+
+    def make_stale(self):
+        """Have every name asked for anew, when it is next needed; without an answer, what was known stays in force."""
+        self.unknown.clear()
+        for entry in self.known.values():
+            entry.is_fresh = False
+
+    def make_host(self, name, members, frontend):
+        """Return the Host that redis's replies describe, or None."""
+        places = self.read_members(f"hostnames:{name}:backends", members)
+        places = places or self.read_members(f"frontend:{name}", frontend, hipache=True)
+        if not places:
+            return None
+        old = self.known.get(name)
+        before = {backend.name: backend for backend in old.host.backends.backends} if old else {}
+        if before.keys() == {f"{address}:{port}" for address, port in places}:
+            return old.host
+        backends = []
+        for address, port in places:
+            try:
+                backends.append(before.get(f"{address}:{port}") or BalancedBackend(address, port))
+            except OSError as error:  # an address of IPv6, say, on a machine without it
+                self.complain(name, str(error))
+        return Host(name, self.make_set(backends), None) if backends else None
+
+    def read_members(self, key, reply, hipache=False):
+        """Return the addresses and ports in a reply, sorted; log what is none of these."""
+        if isinstance(reply, hiredis.ReplyError):
+            self.complain(key, str(reply))
+            return []
+        places = set()
+        for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
+            text = member.decode("latin-1")
+            place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
+            if place is None:
+                self.complain(key, f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
+            elif len(places) < MOST_MEMBERS:
+                places.add(place)
+            else:
+                self.complain(key, f"more than {MOST_MEMBERS} backends")
+        return sorted(places)
+
+    def complain(self, key, what):
+        """Log what is wrong with a key, unless that was done a moment ago."""
+        now = time.monotonic()
+        if now >= self.quiet.get(key, 0):
+            logging.error("redis: %s is of no use: %s", key, what)
+            self.quiet[key] = now + COMPLAINT_PAUSE
+            if len(self.quiet) > MOST_COMPLAINTS:
+                self.quiet.popitem(last=False)
+
+
+def name_in(key):
+    """Return the name in one of redis's keys (bytes), or None."""
+    text = key.decode("latin-1")
+    if text.startswith("hostnames:") and text.endswith(":backends"):
+        return text.removeprefix("hostnames:").removesuffix(":backends")
+    return text.removeprefix("frontend:") if text.startswith("frontend:") else None
+
+
+def read_place(text, port):
+    """Return address and port, two strings, of a member of a set; None if it is rubbish. The port may be missing.
+
+    An address, not a name: to look a name up would hold up everybody.
+    """
+    address, colon, own_port = text.rpartition(":")
+    if not colon or text.endswith("]") or text.count(":") > 1 and not text.startswith("["):
+        address, own_port = text, port
+    try:
+        address = str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return None
+    is_port = own_port.isascii() and own_port.isdigit() and len(own_port) < 6 and 0 < int(own_port) < 65536
+    return (address, own_port) if is_port else None

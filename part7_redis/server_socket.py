@@ -1,0 +1,123 @@
+"""The listening socket: every client that connects becomes a pair of connections, client and backend.
+
+Mirrors server_socket.c of the posts.
+"""
+
+import logging
+import socket
+
+from connection import EVENT_MASK, OPEN, UNCHOSEN, Connection
+from epollinterface import add_epoll_handler, call_later, repeat_epoll_event
+from netutils import create_backend_socket, find_addresses, make_socket_non_blocking, send_at_once, without_mapping
+
+MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel queues until accept takes them
+ACCEPTS_PER_EVENT = 64  # then it is the connections' turn
+RETRY_SECONDS = 0.1  # between attempts to accept while that fails
+
+
+def handle_client_connection(client_socket, client_address, backend_socket, entrance):
+    """Pair a new client's socket with a fresh one for a backend, and leave it to the entrance which backend that is.
+
+    Raises OSError when epoll takes no more sockets; both are the caller's then.
+    """
+    make_socket_non_blocking(client_socket)
+    client_side = Connection(client_socket, "client", client_address, OPEN)
+    backend_side = Connection(backend_socket, "backend", None, UNCHOSEN)
+    client_side.peer, backend_side.peer = backend_side, client_side
+    client_side.pass_on, backend_side.pass_on = backend_side.write, client_side.write
+    add_epoll_handler(client_side, EVENT_MASK)
+    entrance.admit(client_side, backend_side)
+
+
+class ServerSocketHandler:
+    """Accepts clients."""
+
+    def __init__(self, server_socket, event_mask, entrance):
+        """Take over a listening, non-blocking socket."""
+        self.socket = server_socket  # open as long as the program runs
+        self.fd = server_socket.fileno()  # the loop's key for this handler
+        self.event_mask = event_mask  # as registered with epoll
+        self.entrance = entrance  # where the clients are sent from
+        self.backend_socket = None  # for the next client; see accept_client
+        self.accept_fails = False  # a timer will try again
+
+    def handle_server_socket_event(self, events):
+        """Accept the clients that wait, a bounded number of them."""
+        if events and self.accept_fails:  # leave it to the timer, which comes without events
+            return
+        for _ in range(ACCEPTS_PER_EVENT):
+            try:
+                self.accept_client()
+            except BlockingIOError:
+                self.accept_fails = False
+                return
+            except OSError as error:
+                self.retry_later(error)
+                return
+            self.accept_fails = False
+        repeat_epoll_event(self, self.event_mask)
+
+    handle = handle_server_socket_event  # the name that the loop knows
+
+    def accept_client(self):
+        """Accept one client; raise OSError if there is none, or too few descriptors for two sockets.
+
+        The backend's socket comes first, and is kept when there turns out to be no client. So a client
+        that has been accepted can always be served, and the others wait in the kernel's queue.
+        """
+        if self.backend_socket is None:
+            self.backend_socket = create_backend_socket(self.entrance.family)
+        client_socket, client_address = self.socket.accept()
+        backend_socket, self.backend_socket = self.backend_socket, None
+        try:
+            handle_client_connection(client_socket, without_mapping(client_address), backend_socket, self.entrance)
+        except OSError:
+            client_socket.close()
+            backend_socket.close()
+            raise
+
+    def retry_later(self, error):
+        """Leave the clients in the queue for a moment: most likely, we are out of file descriptors."""
+        if not self.accept_fails:
+            logging.error("Could not accept: %s. Trying again every %s s.", error.strerror, RETRY_SECONDS)
+        self.accept_fails = True
+        call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
+
+
+def create_and_bind(server_address, server_port):
+    """Return a TCP socket bound to an address (None: all of IPv4) and a port; raise OSError when there is none.
+
+    The address may be a name, which may stand for several: the first one that works is taken.
+    """
+    # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
+    for family, kind, protocol, _, address in find_addresses(server_address, server_port, socket.AI_PASSIVE):
+        try:
+            server_socket = socket.socket(family, kind, protocol)
+        except OSError as error:
+            reason = error
+            continue
+        # Without this, the port stays taken for a minute after connections to it have closed.
+        server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # "::" is every address of this machine, IPv4 included; some systems have that switched off.
+            server_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            server_socket.bind(address)
+            return server_socket
+        except OSError as error:
+            server_socket.close()
+            reason = error
+    raise reason
+
+
+def create_server_socket_handler(server_address, server_port, event_mask, entrance):
+    """Return a handler that listens on the address and port, not yet known to epoll; raise OSError when it can't."""
+    try:
+        server_socket = create_and_bind(server_address, server_port)
+        make_socket_non_blocking(server_socket)
+        send_at_once(server_socket)
+        server_socket.listen(MAX_LISTEN_BACKLOG)
+    except OSError as error:
+        where = f"port {server_port}" + (f" of {server_address}" if server_address else "")
+        raise OSError(f"Couldn't listen on {where}: {error.strerror}. Choose another port, or free it.") from None
+    return ServerSocketHandler(server_socket, event_mask, entrance)

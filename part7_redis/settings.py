@@ -1,0 +1,363 @@
+"""The settings of hosts and of backends: read from the config's tables, and checked before anything starts.
+
+What is wrong is a ConfigError that gives the setting's full name, such as backends[2].port, and says what it may be.
+Times in a config are milliseconds, as in the posts' "check interval=3000 rise=2 fall=5 timeout=1000"; in the program
+they are seconds.
+"""
+
+import difflib
+import functools
+import ipaddress
+
+from backends import BackendSet, BalancedBackend
+from balance import BALANCES, LuaBalance
+from config import ConfigError, get_config_opt, is_function, is_table
+from gates import Entrance, HttpGate, OpenEntrance, TlsGate
+from health import Check, Checker
+from hosts import DEFAULT, Host, HostTable, Route
+from http_request import httptools
+from names import host_name
+from netutils import Backend
+from proxy_protocol import own_check_header
+from redis_connection import RedisConnection, hiredis
+from redis_hosts import PREFIXES, RedisHosts
+
+LONGEST = 3_600_000  # milliseconds that a time may be: an hour
+HEAVIEST = 100  # that a weight may be
+LONGEST_SEND = 4096  # bytes that check.send may be; this many fit into the buffer of every fresh socket
+MOST_BACKENDS = 1000
+MOST_HOSTS = 10_000
+
+# What a config may set. Its other globals are its own business, unless they look like a slip.
+NAMES = ["listenPort", "backendAddress", "backendPort", "backends", "balance", "check", "maxFails", "failTimeout"]
+NAMES += ["connectTimeout", "hosts", "listenTlsPort", "listenAddress", "trustedProxies", "route", "headTimeout"]
+NAMES += ["redis"]
+NEED_HOSTS = ["listenTlsPort", "trustedProxies", "route", "headTimeout"]
+# What a host may set for itself; for most of it, the config's globals are the defaults.
+INHERITED = ["balance", "check", "maxFails", "failTimeout", "connectTimeout"]
+OF_A_HOST = ["backends", *INHERITED, "sendProxyProtocol"]
+
+
+def refuse(name, what):
+    """Raise ConfigError: the setting of this full name has to be something else."""
+    raise ConfigError(f"Error parsing config file: {name} must be {what}.")
+
+
+def check_names(names, known, prefix=""):
+    """Raise ConfigError for a name that is not known, or, among the globals, only for one that looks like a slip."""
+    for name in names:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.8 if not prefix else 0.6)
+        if near or prefix:
+            full = f"{prefix}.{name}" if isinstance(name, str) and prefix else f"{prefix}[{name}]" if prefix else name
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            raise ConfigError(f"Error parsing config file: {full} is no setting: {hint}")
+
+
+def read_whole_number(value, name, low, high):
+    """Return a whole number between two others; a text of digits will do, as everywhere in Lua."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        value = int(value)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or value != value // 1
+        or not low <= value <= high
+    ):
+        refuse(name, f"a whole number from {low} to {high}")
+    return int(value)
+
+
+def read_seconds(value, name, default, low=1):
+    """Return a time in seconds, given in milliseconds, as is the default."""
+    return read_whole_number(default if value is None else value, name, low, LONGEST) / 1000
+
+
+def read_text(value, name, what="a string"):
+    """Return a string that is not empty; a number will do."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = f"{value:.14g}"
+    if not isinstance(value, str) or not value:
+        refuse(name, what)
+    return value
+
+
+def read_flag(value, name):
+    """Return a boolean; nil is false."""
+    if value not in (None, True, False) or isinstance(value, (int, float)) and not isinstance(value, bool):
+        refuse(name, "true or false")
+    return bool(value)
+
+
+def read_table(settings, value, name, fields):
+    """Return a Lua table as a dictionary; raise ConfigError if it isn't one, or has an unknown field."""
+    if not is_table(value):
+        refuse(name, f"a table: {{{', '.join(fields)}}}")
+    table = settings.to_dict(value, name)
+    check_names(table, fields, prefix=name)
+    return table
+
+
+def read_list(settings, value, name, what):
+    """Return a Lua table with the keys 1, 2, 3 and so on as a list; raise ConfigError when it is something else."""
+    if not is_table(value):
+        refuse(name, f"a list of {what}")
+    table = settings.to_dict(value, name)
+    if sorted(table, key=str) != sorted(range(1, len(table) + 1), key=str):
+        refuse(name, f"a list of {what}, without gaps and without names")
+    return [table[number] for number in range(1, len(table) + 1)]
+
+
+def read_backend(settings, value, name):
+    """Return a BalancedBackend, looked up; raise ConfigError, or OSError when it can't be found."""
+    table = read_table(settings, value, name, ["address", "port", "weight", "backup"])
+    return BalancedBackend(
+        read_text(table.get("address"), f"{name}.address", "a string, a name or an address"),
+        read_text(table.get("port"), f"{name}.port", "a port: a string, or a number, from 1 to 65535"),
+        read_whole_number(table.get("weight", 1), f"{name}.weight", 1, HEAVIEST),
+        read_flag(table.get("backup"), f"{name}.backup"),
+    )
+
+
+class Scope:
+    """Where settings are looked up: among the config's globals, or in a host's table, then among the globals."""
+
+    def __init__(self, settings, table=None, prefix=""):
+        """Take the Settings; for a host, its table too, a dictionary, and the beginning of its settings' full names."""
+        self.settings = settings
+        self.table = table or {}
+        self.prefix = prefix
+
+    def get(self, name):
+        """Return the setting as lupa hands it over, or None, and its full name."""
+        if name in self.table:
+            return self.table[name], self.prefix + name
+        if not self.prefix or name in INHERITED:
+            return self.settings.get(name), name
+        return None, self.prefix + name
+
+
+def read_backends(scope):
+    """Return the list of backends: those of `backends`, or the one of backendAddress and backendPort."""
+    settings = scope.settings
+    value, full = scope.get("backends")
+    if value is None and not scope.prefix:
+        return [BalancedBackend(*(get_config_opt(settings, name) for name in ("backendAddress", "backendPort")))]
+    if not scope.prefix and (settings.get("backendAddress") is not None or settings.get("backendPort") is not None):
+        raise ConfigError(
+            "Error parsing config file: set either backends, or backendAddress and backendPort, not both."
+        )
+    values = read_list(settings, value, full, "tables: {{address = ..., port = ...}, ...}")
+    if not 1 <= len(values) <= MOST_BACKENDS:
+        refuse(full, f"a list of 1 to {MOST_BACKENDS} backends")
+    backends = [read_backend(settings, value, f"{full}[{number}]") for number, value in enumerate(values, 1)]
+    if all(backend.backup for backend in backends):
+        refuse(full, "a list in which at least one is no backup")
+    return backends
+
+
+def read_balance(scope, backends):
+    """Return what makes a balance: see BackendSet."""
+    value, full = scope.get("balance")
+    if is_function(value):
+        return LuaBalance(scope.settings.lua, value, backends)
+    if value is None:
+        value = "round_robin"
+    if not isinstance(value, str) or value not in BALANCES:
+        refuse(full, f"one of {', '.join(BALANCES)}, or a function")
+    return BALANCES[value]
+
+
+def read_check(scope, greeting=b""):
+    """Return the Check that is to be made of each backend, or None; its request is sent behind a greeting (bytes)."""
+    value, full = scope.get("check")
+    if value is None:
+        return None
+    settings = scope.settings
+    table = read_table(settings, value, full, ["interval", "rise", "fall", "timeout", "type", "send", "expect"])
+    kind = table.get("type", "tcp")
+    if kind not in ("tcp", "http"):
+        refuse(f"{full}.type", '"tcp" or "http"')
+    for name in ("send", "expect"):
+        if kind == "tcp" and name in table:
+            raise ConfigError(f'Error parsing config file: {full}.{name} needs {full}.type = "http".')
+    send = read_text(table.get("send", "GET / HTTP/1.0\r\n\r\n"), f"{full}.send")
+    if len(send.encode()) > LONGEST_SEND:
+        refuse(f"{full}.send", f"at most {LONGEST_SEND} bytes")
+    expect = [200, 399]
+    if "expect" in table:
+        expect = read_list(settings, table["expect"], f"{full}.expect", "two status codes: {200, 399}")
+        if len(expect) != 2:
+            refuse(f"{full}.expect", "two status codes, the lowest and the highest: {200, 399}")
+    low, high = (read_whole_number(code, f"{full}.expect[{n}]", 100, 599) for n, code in enumerate(expect, 1))
+    return Check(
+        interval=read_seconds(table.get("interval"), f"{full}.interval", 3000, low=10),
+        rise=read_whole_number(table.get("rise", 2), f"{full}.rise", 1, 1000),
+        fall=read_whole_number(table.get("fall", 5), f"{full}.fall", 1, 1000),
+        timeout=read_seconds(table.get("timeout"), f"{full}.timeout", 1000),
+        request=greeting + send.encode() if kind == "http" else None,
+        expect=range(low, high + 1),
+    )
+
+
+def read_backend_set(scope, checkers, greeting=b""):
+    """Return the BackendSet that a scope describes; append the Checkers of its backends to a list."""
+    backends = read_backends(scope)
+    check = read_check(scope, greeting)
+    backend_set = make_backend_set(scope, backends)
+    if check is not None:
+        checkers += [Checker(check, backend, backend_set) for backend in backends]
+    return backend_set
+
+
+def make_backend_set(scope, backends):
+    """Return a BackendSet of these backends, with what else a scope says."""
+    max_fails, full = scope.get("maxFails")
+    fail_timeout, connect_timeout = scope.get("failTimeout"), scope.get("connectTimeout")
+    return BackendSet(
+        backends,
+        read_balance(scope, backends),
+        max_fails=read_whole_number(1 if max_fails is None else max_fails, full, 0, 1000),
+        fail_timeout=read_seconds(*fail_timeout, 10_000),
+        connect_timeout=read_seconds(*connect_timeout, 2000),
+    )
+
+
+def read_host_name(key, full):
+    """Return a key of `hosts` in the form in which names are compared."""
+    if not isinstance(key, str):
+        refuse(full, 'under a name: ["site1.localhost"] = {backends = ...}')
+    if key == DEFAULT:
+        return key
+    star, rest = ("*.", key[2:]) if key.startswith("*.") else ("", key)
+    name = host_name(f"{rest}:80")  # which it is not, when it has a port already
+    if name is None:
+        refuse(full, '"default", or the name of a host, without a port, or "*." and the end of such names')
+    return star + name
+
+
+def read_hosts(settings, checkers):
+    """Return the HostTable that `hosts` describes; append the Checkers of all the backends to a list."""
+    value = settings.get("hosts")
+    if value is None:  # all of them are in redis
+        return HostTable([])
+    if not is_table(value):
+        refuse("hosts", 'a table: {["site1.localhost"] = {backends = ...}, ...}')
+    if httptools is None:
+        raise ConfigError(
+            "hosts needs httptools, which reads the requests, and it is missing. Install it: pip install httptools"
+        )
+    table = settings.to_dict(value, "hosts")
+    if not 1 <= len(table) <= MOST_HOSTS:
+        refuse("hosts", f"a table of 1 to {MOST_HOSTS} hosts")
+    hosts = {}
+    for key, value in table.items():
+        full = f'hosts["{key}"]' if isinstance(key, str) else f"hosts[{key}]"
+        name = read_host_name(key, full)
+        if name in hosts:
+            raise ConfigError(f"Error parsing config file: {full} is there twice: names are compared in lower case.")
+        fields = read_table(settings, value, full, OF_A_HOST)
+        if fields.get("sendProxyProtocol") not in (None, "v1", "v2"):
+            refuse(f"{full}.sendProxyProtocol", '"v1" or "v2"')
+        version = fields.get("sendProxyProtocol")
+        scope = Scope(settings, fields, f"{full}.")
+        greeting = own_check_header(version) if version else b""
+        hosts[name] = Host(name, read_backend_set(scope, checkers, greeting), version)
+    return HostTable(list(hosts.values()))
+
+
+def read_address(settings):
+    """Return the address to listen on, or None, which stands for all of IPv4."""
+    value = settings.get("listenAddress")
+    return None if value is None else read_text(value, "listenAddress", 'an address, such as "::"')
+
+
+def read_networks(settings):
+    """Return a function that tells whether an address (a string) is in one of trustedProxies; None without these."""
+    value = settings.get("trustedProxies")
+    if value is None:
+        return None
+    what = 'addresses or networks: {"10.0.0.0/8", "192.0.2.1"}'
+    networks = []
+    for number, text in enumerate(read_list(settings, value, "trustedProxies", what), 1):
+        try:
+            networks.append(ipaddress.ip_network(text if isinstance(text, str) else ""))
+        except ValueError:
+            refuse(f"trustedProxies[{number}]", 'an address or a network, such as "10.0.0.0/8"')
+
+    def is_trusted(address):
+        """Tell whether what this client says about others is believed."""
+        address = ipaddress.ip_address(address.partition("%")[0])
+        return any(address in network for network in networks)
+
+    return is_trusted
+
+
+def read_redis(settings):
+    """Return the RedisConnection that `redis` describes, or None; OSError when its address can't be found."""
+    value = settings.get("redis")
+    if value is None:
+        return None
+    if hiredis is None:
+        raise ConfigError(
+            "redis needs hiredis, which reads its replies, and it is missing. Install it: pip install hiredis"
+        )
+    table = read_table(settings, value, "redis", ["address", "port", "password", "database"])
+    backend = Backend(
+        read_text(table.get("address"), "redis.address", "a string, a name or an address"),
+        read_text(table.get("port", "6379"), "redis.port", "a port: a string, or a number, from 1 to 65535"),
+    )
+    password = table.get("password")
+    if password is not None:
+        password = read_text(password, "redis.password")
+    database = read_whole_number(table.get("database", 0), "redis.database", 0, 1_000_000)
+    return RedisConnection(backend, password, database, PREFIXES)
+
+
+def read_route(settings, redis):
+    """Return the Route that the config's function makes, or None; it may ask redis, a RedisConnection or None."""
+    value = settings.get("route")
+    if value is None:
+        return None
+    if not is_function(value):
+        refuse("route", "a function: function route(request) return ... end")
+    return Route(settings.lua, value, redis and settings.get("redis"), redis)
+
+
+def read_settings(settings):
+    """Return what a config describes: the ports to listen on, as pairs of port and entrance, and what is to be started.
+
+    The latter have a method start(): Checkers, and the connection to redis.
+
+    Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
+    """
+    check_names(settings.names(), NAMES)
+    checkers = []
+    if settings.get("hosts") is None and settings.get("redis") is None:
+        for name in NEED_HOSTS:
+            if settings.get(name) is not None:
+                raise ConfigError(f"Error parsing config file: {name} needs hosts, or redis.")
+        port = get_config_opt(settings, "listenPort")
+        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers
+    for name in ("backends", "backendAddress", "backendPort"):
+        if settings.get(name) is not None:
+            raise ConfigError(f"Error parsing config file: set either hosts or redis, or {name}, not both.")
+    redis = read_redis(settings)
+    checkers += [redis] if redis else []
+    more = {
+        "hosts": read_hosts(settings, checkers),
+        "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
+        "route": read_route(settings, redis),
+    }
+    make_set = functools.partial(make_backend_set, Scope(settings))
+    make_set([BalancedBackend("127.0.0.1", "1")])  # complain now, if any of it is wrong
+    redis_hosts = redis and RedisHosts(redis, "80", "httpDefault", make_set)
+    http = Entrance(HttpGate, is_trusted=read_networks(settings), redis_hosts=redis_hosts, **more)
+    entrances = {"listenPort": http}
+    if settings.get("listenTlsPort") is not None:
+        redis_hosts = redis and RedisHosts(redis, "443", "httpsDefault", make_set)
+        entrances["listenTlsPort"] = Entrance(TlsGate, redis_hosts=redis_hosts, **more)
+        if settings.get("listenPort") is None:  # TLS alone
+            del entrances["listenPort"]
+    return [(get_config_opt(settings, name), entrance) for name, entrance in entrances.items()], checkers
