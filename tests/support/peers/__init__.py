@@ -30,6 +30,7 @@ a backend      each has .port .connections .received .sent .ends .resets, and is
   FullBackend          an echo that, after .fill(), answers no further connect
   Backend              for one of your own: write serve(self, connection)
 the bytes      pattern(start, count)   pattern_chunks(count)   check_pattern(received, start): names a wrong byte
+a PROXY header read_proxy_header(data): (client, server, rest), each end a pair; None while it is not all there
 waiting        wait_until(condition, what)   wait_until_still(number)   wait_until_acknowledged(socket)
 sockets        free_port()   set_reset_on_close(socket)   reset_after_delivery(socket)
 
@@ -59,6 +60,7 @@ from support.peers.clients import (
     send_pattern_in_background,
 )
 from support.peers.pattern import CHUNK, PERIOD, check_pattern, pattern, pattern_chunks
+from support.peers.proxy_header import read_proxy_header
 from support.peers.sockets import (
     HOST,
     SMALL_BUFFER,
@@ -99,6 +101,7 @@ __all__ = [
     "free_port",
     "pattern",
     "pattern_chunks",
+    "read_proxy_header",
     "reset_after_delivery",
     "send_byte_by_byte",
     "send_pattern_in_background",
