@@ -515,6 +515,17 @@ def test_when_it_fails_round_robin_takes_over(start, three, body, complaint):
 
 
 @behaviour("Lua chooses")
+def test_a_function_that_hoards_memory_does_not_take_the_proxy_with_it(start, three):
+    """It fills all that Lua may have, and keeps it: the next client's address would be one text too many."""
+    fill = "for _, size in ipairs({1000, 10, 1}) do "
+    fill += "pcall(function() while true do hoard[#hoard + 1] = ('x'):rep(size) .. #hoard end end) end"
+    proxy = start(*three, more=f"hoard = {{}}\nfunction balance(client, backends) {fill} end")
+    assert "".join(who_serves(proxy, three, 1, f"127.0.{n}.{n}") for n in range(1, 7)) == "ABCABC"
+    complaint = proxy.errors()
+    assert "memory" in complaint and complaint.count("\n") == 1, complaint
+
+
+@behaviour("Lua chooses")
 @pytest.mark.parametrize(
     "way",
     [

@@ -1127,3 +1127,43 @@ def test_a_connection_of_our_own_has_no_client():
     assert proxy_protocol.own_check_header("v2") == bytes.fromhex("0d0a0d0a000d0a515549540a 20 00 0000")
     for version in ("v1", "v2"):
         assert read_proxy_header(proxy_protocol.own_check_header(version) + b"x") == (None, None, b"x")
+
+
+# What attackers tried
+
+
+@pytest.mark.parametrize("separator", sorted("!#$%&'*+.^_`|~"))
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Content-Length", "Transfer-Encoding"])
+def test_no_sign_makes_a_second_name_of_a_header(name, separator):
+    """To CGI, X_Forwarded_For is X-Forwarded-For; to some servers, X.Forwarded.For is, too, and all such names."""
+    name = name.replace("-", separator)
+    reader = http_request.RequestReader(lambda request: None, ADDRESS, False)
+    reader.feed(f"GET / HTTP/1.1\r\nHost: a\r\n{name}: 6\r\nX{separator}Y: kept\r\n\r\n".encode())
+    written = reader.take().decode()
+    assert f"X{separator}Y: kept" in written
+    assert name not in written
+
+
+@pytest.mark.parametrize("line", ["OPTIONS *x", "GET *", "GET */", "OPTIONS *?x", "GET *http://a/"])
+def test_a_star_is_no_path(line):
+    """OPTIONS * asks about the whole server; nothing else may begin with a star."""
+    reader = http_request.RequestReader(lambda request: None, ADDRESS, False)
+    with pytest.raises(BadRequest, match="no path"):
+        reader.feed(f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_head_of_many_headers_takes_no_more_memory_than_others(ended):
+    """Sixteen kilobytes that make thousands of headers are refused long before, and forgotten."""
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"aa:bb\r\n" * 2300 + b"\r\n" * ended
+    reader = http_request.RequestReader(lambda request: None, ADDRESS, False)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadRequest) as caught:
+            for start in range(0, len(head), 1000):
+                reader.feed(head[start : start + 1000])
+        size, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.status == 431
+    assert peak < 100_000 and size < 50_000, (peak, size)
