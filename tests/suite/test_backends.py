@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from support.configs import backend_text, config_text, lua
 from support.harness import Command, Proxy, check_one_line, run_briefly
 from support.peers import (
     HOST,
@@ -28,26 +29,6 @@ from support.peers import (
 
 behaviour = pytest.mark.behaviour
 MEGABYTE = 1_000_000  # bytes
-
-
-def backend_text(backend, **fields):
-    """Return a backend, or a port, as an entry of the list `backends`."""
-    port = backend if isinstance(backend, int) else backend.port
-    fields = {"address": HOST, "port": str(port)} | fields
-    return "{" + ", ".join(f"{name} = {lua(value)}" for name, value in fields.items()) + "}"
-
-
-def lua(value):
-    """Return a value of Python's as Lua has it."""
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def config_text(*backends, more="", **settings):
-    """Return the text of a config: backends, each one itself or as backend_text makes it; other settings; more Lua."""
-    entries = [backend if isinstance(backend, str) else backend_text(backend) for backend in backends]
-    lines = ['listenPort = "{port}"', f"backends = {{{', '.join(entries)}}}"]
-    lines += [f"{name} = {lua(value)}" for name, value in settings.items()]
-    return "\n".join([*lines, more, ""])
 
 
 @pytest.fixture
