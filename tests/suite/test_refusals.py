@@ -127,7 +127,6 @@ BAD = {  # what -> a request that is answered with 400
     "a tab": get(first="GET\t/bad HTTP/1.1"),
     "a blank at the end": get(first="GET /bad HTTP/1.1 "),
     "a version in lower case": get(first="GET /bad http/1.1"),
-    "no version": get(first="GET /bad"),
     "a method that is none": get(first="G(T /bad HTTP/1.1"),
     "another protocol": get(first="GET /bad RTSP/1.0"),
     "TLS": hello_bytes("a"),
@@ -150,6 +149,7 @@ BAD = {  # what -> a request that is answered with 400
 }
 OTHERS = {  # what -> a request, and the status that it is answered with
     "HTTP/2 in the clear": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "no version": (get(first="GET /bad"), 505),
     "HTTP/2.0": (get(first="GET /bad HTTP/2.0"), 505),
     "a head of 20 KB in one line": (get(f"X-Long: {'x' * 20_000}"), 431),
     "a head of 20 KB in many lines": (get(*(f"X-{number}: {'x' * 900}" for number in range(22))), 431),
@@ -261,7 +261,7 @@ STREAMS = [  # each ends the connection
     + get(first="HEAD /head HTTP/1.1")
     + get("Connection: close"),
     SOUND + SOUND + post("Content-Length: 3", "Content-Length: 3", body=b"abc"),
-    b"\r\n" + SOUND + chunks(b"5\r\nhello\r\nbad"),
+    b"\r\n" + SOUND + chunks(b"5\r\nhello\r\noops\r\n"),
     post("X-Forwarded-For: 192.0.2.1", "Content-Length: 300", body=pattern(0, 300)) + get(f"X-Long: {'x' * 17_000}"),
     get("Upgrade: websocket", "Connection: Upgrade", host="Host: ws") + b"\r\n\r\n" + pattern(5, 500) + SOUND,
     get("Upgrade: websocket", "Connection: Upgrade") + SOUND + get(first="GET /last HTTP/1.0"),
