@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from support.peers.backends import Backend
 from support.peers.clients import Client
 from support.peers.pattern import CHUNK, pattern_chunks
+from support.peers.proxy_header import read_proxy_header
 from support.peers.waiting import LONG_PATIENCE
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-V2_FAMILIES = {0x11: (socket.AF_INET, 4), 0x21: (socket.AF_INET6, 16)}  # byte 14 -> family, bytes of an address
 
 
 @dataclass
@@ -105,8 +104,11 @@ class Site(Backend):
         client = None
         with contextlib.suppress(EOFError):
             if self.proxy_protocol:
-                self.first_pieces.append(connection.recv(CHUNK, socket.MSG_PEEK))
-                header, client = read_proxy_header(connection)
+                try:
+                    header, client = skip_proxy_header(connection, self.first_pieces)
+                except ValueError as error:
+                    self.complaints.append(str(error))
+                    return
                 self.headers.append(header)
             if self.context:
                 connection = self.context.wrap_socket(connection, server_side=True)
@@ -196,32 +198,25 @@ def read_chunks(source):
     return b"".join(pieces)
 
 
-def read_proxy_header(connection):
-    """Read a header of the PROXY protocol, version 1 or 2; return it, and the client's address and port, or None."""
-    header = receive_exactly(connection, 12)
-    if header == V2_SIGNATURE:
-        header += receive_exactly(connection, 4)
-        header += receive_exactly(connection, int.from_bytes(header[14:16], "big"))
-        if header[12] == 0x20:  # LOCAL
-            return header, None
-        family, size = V2_FAMILIES[header[13]]
-        port = int.from_bytes(header[16 + 2 * size : 18 + 2 * size], "big")
-        return header, (socket.inet_ntop(family, header[16 : 16 + size]), port)
-    while not header.endswith(b"\r\n"):
-        header += receive_exactly(connection, 1)
-    words = header.decode().split()
-    return header, None if words[1] == "UNKNOWN" else (words[2], int(words[4]))
+def skip_proxy_header(connection, first_pieces):
+    """Read a header of the PROXY protocol, and no more; return it, and the client's address and port, or None.
 
-
-def receive_exactly(connection, count):
-    """Return so many bytes, and read no more; raise EOFError at the end."""
-    data = b""
-    while len(data) < count:
-        piece = connection.recv(count - len(data))
-        if not piece:
+    What the first read would have brought goes into a list. Raises EOFError, or ValueError for what is no header.
+    """
+    data = connection.recv(CHUNK, socket.MSG_PEEK)
+    first_pieces.append(data)
+    header = b""
+    while True:
+        if not data:
             raise EOFError
-        data += piece
-    return data
+        try:
+            found = read_proxy_header(header + data)
+        except AssertionError as error:
+            raise ValueError(str(error)) from None
+        header += connection.recv(len(data) - len(found[2] if found else b""))
+        if found:
+            return header, found[0]
+        data = connection.recv(CHUNK, socket.MSG_PEEK)
 
 
 # --- clients -----------------------------------------------------------------------------------------
