@@ -170,6 +170,8 @@ class HttpGate(Gate):
             raise BadRequest(500, "the proxy's own route function failed") from None
         if host is None:
             raise BadRequest(404, "there is no such host here")
+        if self.entrance.route and not request.upgrade:  # it may send the client's next request anywhere
+            request.ask_for_close()
         if self.host is None:
             self.first_method = request.method
             self.choose(host)

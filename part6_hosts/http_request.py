@@ -183,6 +183,10 @@ class Request:
         is_plain = self.method == b"GET" and self.version == "1.1" and self.length == 0
         return is_plain and len(values) == 1 and values[0].lower() == b"websocket" and b"upgrade" in self.tokens
 
+    def ask_for_close(self):
+        """Ask the backend to end the connection behind its answer."""
+        self.tokens = [b"close", *(token for token in self.tokens if token == b"upgrade")]
+
     def written_anew(self, address, trusted):
         """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
         watched = self.watched
