@@ -4,10 +4,13 @@ VENV = .venv/bin/python
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 PIP_INSTALL = $(VENV) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test notebooks bench clean
+.PHONY: run hosts test notebooks bench clean
 
 run: .venv/ready-to-run
-	@$(VENV) tests/demo.py config.lua
+	@$(VENV) tests/demo/one_site.py config.lua
+
+hosts: .venv/ready-to-hosts
+	@$(VENV) tests/demo/many_sites.py
 
 test: .venv/ready-to-test
 	$(VENV) -m pytest tests -n 4 --dist worksteal
@@ -35,6 +38,11 @@ clean:
 	@$(PIP_INSTALL) "$$(grep '^lupa' requirements.txt)"
 	@touch $@
 
+.venv/ready-to-hosts: requirements.txt .venv/made
+	@echo "Installing lupa, httptools, tornado and trustme into .venv ..."
+	@$(PIP_INSTALL) $$(grep -E '^(lupa|httptools|tornado|trustme)>' requirements.txt)
+	@touch $@ .venv/ready-to-run
+
 .venv/ready-to-bench: .venv/ready-to-test
 	@$(PIP_INSTALL) uvloop
 	@touch $@
@@ -42,4 +50,4 @@ clean:
 .venv/ready-to-test: requirements.txt .venv/made
 	@echo "Installing what the tests need into .venv; the first time, this takes a minute or two ..."
 	@$(PIP_INSTALL) -r requirements.txt
-	@touch $@ .venv/ready-to-run
+	@touch $@ .venv/ready-to-run .venv/ready-to-hosts

@@ -344,7 +344,7 @@ http {{
 SMALL_SERVER = """
 import selectors, socket, sys
 port, body = int(sys.argv[1]), sys.argv[2].encode()
-answer = b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(body), body)
+answer = b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(body), body)
 listener = socket.create_server(("127.0.0.1", port), backlog=4096)
 selector = selectors.DefaultSelector()
 selector.register(listener, selectors.EVENT_READ)
@@ -353,12 +353,15 @@ while True:
         if key.fileobj is listener:
             selector.register(listener.accept()[0], selectors.EVENT_READ)
             continue
-        selector.unregister(key.fileobj)
         try:
-            if key.fileobj.recv(4096):
+            request = key.fileobj.recv(4096)
+            if request:
                 key.fileobj.sendall(answer)
+            if b" HTTP/1.1" in request:
+                continue
         except ConnectionError:
             pass
+        selector.unregister(key.fileobj)
         key.fileobj.close()
 """
 

@@ -4,6 +4,7 @@ Each function draws, and returns axes or a figure, to which a notebook may add; 
 """
 
 import io
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 # Okabe and Ito's colours: told apart by the colour-blind too. No plot relies on colour alone.
 BLACK = "#000000"
@@ -162,3 +163,75 @@ def draw_stalls(axes: Axes, stalls) -> Patch:
     for begin, end in stalls:
         axes.axvspan(begin, end, facecolor="#eeeeee", edgecolor=GREY, hatch="..", linewidth=0, zorder=0)
     return Patch(facecolor="#eeeeee", edgecolor=GREY, hatch="..", linewidth=0, label="the client does not read")
+
+
+FIELD_COLOURS = ["#dddddd", SKY_BLUE, "#f6e3b4", "#cfe8df", "#e9d0e0", "#cfe2f3", ORANGE, YELLOW, "#f2f2f2"]
+
+
+def draw_bytes(axes: Axes, data: bytes, fields, columns: int = 32, as_text=(), colours=FIELD_COLOURS) -> list[Patch]:
+    """Draw bytes as a grid, with a colour for each field, and its number where it begins; return handles for a legend.
+
+    `fields` are a label, the first byte, and the one behind the field. Those whose labels are in `as_text` show
+    characters, the others hexadecimal numbers.
+    """
+    handles = []
+    for number, (label, start, end) in enumerate(fields, 1):
+        colour = colours[(number - 1) % len(colours)]
+        for place in range(start, end):
+            row, column = divmod(place, columns)
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.5))
+            text = f"{data[place]:02x}"
+            if label in as_text:
+                text = {13: "\\r", 10: "\\n", 32: "\u2423"}.get(data[place], chr(data[place]))
+            weight = "bold" if label in as_text else "normal"
+            axes.text(column + 0.5, row + 0.55, text, ha="center", va="center", fontsize=9, family="monospace", weight=weight)
+        row, column = divmod(start, columns)
+        axes.plot([column, column], [row, row + 1], color=BLACK, linewidth=2)
+        axes.text(column + 0.06, row + 0.02, number, fontsize=7, va="top", weight="bold", color=VERMILION)
+        handles.append(Patch(facecolor=colour, edgecolor=GREY, label=f"{number}  {label}"))
+    axes.set(xlim=(0, columns), ylim=((len(data) - 1) // columns + 1, 0), aspect="equal")
+    axes.set_xticks([])
+    axes.set_yticks([row + 0.5 for row in range(0, (len(data) - 1) // columns + 1, 2)])
+    axes.set_yticklabels([str(row * columns) for row in range(0, (len(data) - 1) // columns + 1, 2)])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return handles
+
+
+@dataclass
+class Arrival:
+    """How a ClientHello was sent, and what became of it; places are counted in bytes."""
+
+    label: str
+    length: int
+    cuts: list  # where one piece ended and the next began
+    headers: list  # where further records begin
+    name: list  # pairs: where (a part of) the name begins, and what is behind it
+    chosen: int  # how much had come when the backend was chosen
+
+
+def draw_arrivals(arrivals: list[Arrival], title: str) -> Axes:
+    """Draw a bar for each Arrival: its pieces, where the name is in it, and when the backend was chosen."""
+    _, axes = plt.subplots(figsize=(10, 4.6))
+    for row, arrival in enumerate(arrivals):
+        edges = [0, *arrival.cuts, arrival.length]
+        for start, end in zip(edges, edges[1:], strict=False):
+            axes.barh(row, end - start, left=start, height=0.5, color="#e6e6e6", edgecolor=BLACK, linewidth=1)
+        for start, end in arrival.name:
+            axes.barh(row, end - start, left=start, height=0.5, color=YELLOW, edgecolor=BLACK, linewidth=1)
+        axes.plot(arrival.headers, [row] * len(arrival.headers), "v", color=VERMILION, markeredgecolor=BLACK)
+        axes.plot([arrival.chosen], [row], "*", color=BLUE, markeredgecolor=BLACK, markersize=18, clip_on=False, zorder=5)
+    marker = {"ls": "", "markeredgecolor": BLACK}
+    legend = [
+        Patch(facecolor="#e6e6e6", edgecolor=BLACK, label="a piece"),
+        Patch(facecolor=YELLOW, edgecolor=BLACK, label="the name"),
+        Line2D([], [], marker="v", color=VERMILION, label="header of a second record", **marker),
+        Line2D([], [], marker="*", color=BLUE, markersize=16, label="the backend is chosen", **marker),
+    ]
+    axes.figure.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False)
+    axes.set_yticks(range(len(arrivals)), [arrival.label for arrival in arrivals])
+    axes.set(title=title, xlabel="bytes that have come")
+    axes.set_xlim(0, 1.03 * max(arrival.length for arrival in arrivals))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    return axes

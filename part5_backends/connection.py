@@ -273,6 +273,7 @@ class Connection:
         """Go on to the next address, with a fresh socket or after an error; with none left, lose this side."""
         if self.backend:
             self.backend.error_number = error_number
+            self.backend.set.deadlines.stop(self)
         for backend, (family, _, _, _, address) in self.addresses:
             self.backend, self.address = backend, address
             try:

@@ -9,10 +9,11 @@ import time
 from dataclasses import dataclass
 
 from backends import BackendSet
-from config import LuaError
-from names import host_name
+from config import LuaError, make_room
+from names import LONGEST_NAME, host_name
 
 COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
+LONGEST_KEY = len("*.") + LONGEST_NAME  # characters of a key of `hosts`; a longer name finds none
 DEFAULT = "default"  # the key of the host for names that no other has
 
 
@@ -39,6 +40,8 @@ class HostTable:
 
     def named(self, name):
         """Return the Host that has this name, or a "*." that fits; None if there is none, not the default."""
+        if len(name) > LONGEST_KEY:  # what a route returns may be anything
+            return None
         host = self.hosts.get(name)
         while host is None and "." in name:
             _, _, name = name.partition(".")  # "*" stands for any number of labels
@@ -78,9 +81,10 @@ class Route:
     def ask(self, address, host, request):
         """Return the name of a host, or None for no choice; the request is None on TLS. Raises RouteError."""
         method = target = headers = None
-        if request is not None:
-            method, target, headers = request.method, request.target, self.make_headers(request.headers)
         try:
+            make_room(self.lua)
+            if request is not None:
+                method, target, headers = request.method, request.target, self.make_headers(request.headers)
             name = self.call(address, request is None, host, method, target, headers)
         except (LuaError, UnicodeDecodeError) as error:
             self.lua.gccollect()  # it may have run out of memory

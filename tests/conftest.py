@@ -14,13 +14,16 @@ import pytest
 
 from behaviours import BEHAVIOURS, BY_NAME, askable, milestone
 from report_card import ReportCard, note_failure
-from support.harness import Command, Proxy, any_command, part_command
+from support.configs import hosts_text
+from support.harness import Command, Proxy, any_command, is_listening, part_command
 from support.left_out import LeftOut
 from support.parts import PARTS
+from support.peers import free_port, wait_until
 
 YOURS = "yours"  # instead of a part's number: the program that --proxy names
+FIRST_WITH_HOSTS = 6  # a part
 # The same for a part that has virtual hosts, and is to pass all on through one of them: another path through its code.
-BY_HOST = {f"{directory} by host": part for part, directory in PARTS.items() if part >= 6}
+BY_HOST = {f"{directory} by host": part for part, directory in PARTS.items() if part >= FIRST_WITH_HOSTS}
 DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
 WORKERS = 4  # tests at a time of somebody's own proxy; most of it is waiting
 BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another one runs
@@ -115,11 +118,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("part", [YOURS])
         return
     parameters = []
+    first = FIRST_WITH_HOSTS if metafunc.definition.get_closest_marker("needs_hosts") else 1
     for part, cell in row.parts.items():
         marks = []
         if cell == "no":
             marks.append(pytest.mark.xfail(strict=True, raises=AssertionError, reason=row.reasons[part]))
-        if cell != "–":
+        if cell != "–" and part >= first:
             parameters.append(pytest.param(part, marks=marks, id=PARTS[part]))
     if not row.config and not metafunc.definition.get_closest_marker("not_by_host"):
         parameters += BY_HOST
@@ -221,6 +225,38 @@ def start_proxy(command, request):
     def start(backend, **options):
         running.append(Proxy(command, backend, **options))
         return running[-1]
+
+    yield start
+    for proxy in running:
+        proxy.stop()
+
+
+@pytest.fixture
+def start_hosts(command, request):
+    """A function that starts the proxy under test on a config like hosts_text's; all are ended after the test.
+
+    One that can't be told of hosts is told of the first one's backend: it should do the right thing all the same, and
+    does not. With `tls` it listens on a second port, tls_port.
+    """
+    running = request.node.proxies = []
+
+    def start(hosts, tls=False, **settings):
+        port = free_port() if tls else None
+        more = {"listenTlsPort": str(port)} if tls else {}
+        first = next(iter(hosts.values()))
+        try:
+            if not command.takes_config:
+                raise AssertionError("it takes no config")
+            proxy = Proxy(Command(command.words, hosts_text(hosts, **more, **settings)), 0)
+        except AssertionError:
+            if isinstance(first, str):
+                raise
+            proxy = Proxy(command, first)
+        running.append(proxy)
+        proxy.tls_port = port
+        if tls:
+            wait_until(lambda: is_listening(port), "it listens for TLS, too")
+        return proxy
 
     yield start
     for proxy in running:

@@ -3,19 +3,21 @@
 git applies the patches.
 """
 
+import ast
 import re
 import subprocess
 import sys
 
 import pytest
 
-from behaviours import BEHAVIOURS
+from behaviours import BY_NAME
 from bugs import MUSEUM, Bug, bug_names, list_bugs, try_test
 from pytest_runs import SUITE, outcomes
 from support.parts import ROOT
 
 BUGS = bug_names()
-FILES = [SUITE / name for name in ("test_behaviours.py", "test_hard_use.py", "test_caught_bugs.py", "test_backends.py")]
+FILES = sorted(SUITE.glob("test_*.py"))
+MARK = re.compile(r"behaviour\(['\"](.+?)['\"]\)")
 NEEDS_GIT = pytest.mark.needs("git")
 
 
@@ -35,16 +37,29 @@ def test_a_bug_is_caught(bug, tmp_path):
     )
 
 
+def rows_of_tests():
+    """Return which row of the table each test of the suite belongs to: by its own mark, or by that of its file."""
+    rows = {}
+    for path in FILES:
+        of_file = None
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node).startswith("pytestmark"):
+                of_file = MARK.search(ast.unparse(node))
+            elif isinstance(node, ast.FunctionDef):
+                marks = [*(MARK.search(ast.unparse(each)) for each in node.decorator_list), of_file]
+                if mark := next(filter(None, marks), None):
+                    rows[node.name] = mark[1]
+    return rows
+
+
 def test_the_suite_asks_the_same_of_the_sound_part():
     """What catches a bug is a test that the suite itself expects the bug's part as it is to pass."""
-    later = (SUITE / "test_backends.py").read_text()  # what part 4 can't do is asked there, and catches later bugs
-    asked = [row for row in BEHAVIOURS if f'behaviour("{row.name}")' not in later]
-    assert all(row.parts[4] == "yes" for row in asked), "the table has a no for part 4"
-    assert all(row.parts[5] == "yes" for row in BEHAVIOURS), "the table has a no for part 5"
-    misplaced = [bug for bug in BUGS if Bug(bug).part < 5 and files_with(Bug(bug).caught_by) == FILES[-1:]]
-    assert not misplaced, f"caught by test_backends.py alone: {misplaced}. Hint: is part: 5 missing in the patch?"
-    unknown = {bug: [name for name in Bug(bug).caught_by if not files_with([name])] for bug in BUGS}
-    assert not any(unknown.values()), f"no tests of the suite: {unknown}. Hint: correct caught_by: in the patch"
+    rows = rows_of_tests()
+    for bug in map(Bug, BUGS):
+        unknown = [name for name in bug.caught_by if name not in rows]
+        assert not unknown, f"{bug.name}: no tests of the suite: {unknown}. Hint: correct caught_by: in the patch"
+        cells = {name: BY_NAME[rows[name]].parts[bug.part] for name in bug.caught_by}
+        assert set(cells.values()) == {"yes"}, f"{bug.name}: {cells} for part {bug.part}. Hint: is part: missing?"
 
 
 def test_every_bug_has_a_story_and_every_story_a_bug():

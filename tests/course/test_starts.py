@@ -321,7 +321,7 @@ def test_the_demo_serves_a_page_through_the_proxy_and_stops_both(number, tmp_pat
     port, backend_port = free_port(), free_port()
     address = f"http://127.0.0.1:{port}/"
     lines = f"Started.  Listening on port {port}.\nOpen {address} - Ctrl-C stops it.\n"
-    command = [sys.executable, "tests/demo.py", "config.lua"]
+    command = [sys.executable, "tests/demo/one_site.py", "config.lua"]
     ports = {"RSP_LISTEN_PORT": str(port), "RSP_BACKEND_PORT": str(backend_port)}
     with started(command, tmp_path, lines, **ports) as process:
         try:
@@ -344,7 +344,8 @@ def test_the_demo_explains_a_busy_port(busy):
     """Whichever of its two ports is taken, one line says so."""
     with EchoBackend() as taken:
         ports = {"RSP_LISTEN_PORT": str(free_port()), "RSP_BACKEND_PORT": str(free_port()), busy: str(taken.port)}
-        line = ended_badly([sys.executable, "tests/demo.py", "config.lua"], cwd=ROOT, env={**os.environ, **ports})
+        command = [sys.executable, "tests/demo/one_site.py", "config.lua"]
+        line = ended_badly(command, cwd=ROOT, env={**os.environ, **ports})
     assert f"listen on port {taken.port}: Address already in use" in line
 
 
@@ -352,5 +353,5 @@ def test_the_demo_without_lupa_says_what_to_install(tmp_path):
     """It leaves the complaint to the proxy, which names the command."""
     (tmp_path / "lupa.py").write_text("raise ImportError('no lupa here')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    line = ended_badly([sys.executable, "tests/demo.py", "config.lua"], cwd=ROOT, env=environment)
+    line = ended_badly([sys.executable, "tests/demo/one_site.py", "config.lua"], cwd=ROOT, env=environment)
     assert "pip install lupa" in line

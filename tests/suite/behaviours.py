@@ -37,7 +37,11 @@ SHORT_WRITES = "what the socket does not take is lost, because nobody looks at w
 END_IS_GONE = "a client that has finished sending is taken to have gone, and both sockets are closed"
 BLOCKING_CONNECT = "connect blocks, and with it everything else"
 ONE_BACKEND = "one backend is all it knows"
+ONE_SITE = "it sends everybody to the same backends, whatever they ask for"
+NO_HTTP = "it passes bytes on, and reads no HTTP"
 NO_DESCRIPTORS = "with no descriptor left, a client is turned away or the program ends"
+
+EARLY = ["part1", "part2", "part3", "part4", "part5"]  # those that know of no hosts
 
 BEHAVIOURS = [
     row(
@@ -232,6 +236,92 @@ BEHAVIOURS = [
         "– – – – yes yes",
         "medium, 60 minutes",
         "wrong settings of several backends, explained",
+        config=True,
+    ),
+    row(
+        "by host",
+        "sends each host to its own backends, and never a request to those of another, on the same connection either",
+        "no no no no no yes",
+        "hard, 120 minutes",
+        "several sites behind one address: the Host header of each request decides",
+        config=True,
+        **dict.fromkeys(EARLY, ONE_SITE),
+    ),
+    row(
+        "host names",
+        "finds the host: exact before the longest `*.` before the default, whatever the case, port or last dot; "
+        "each has its own balance and checks; IPv6, too",
+        "– – – – – yes",
+        "medium, 60 minutes",
+        "which of its hosts a name stands for",
+        config=True,
+    ),
+    row(
+        "who the client is",
+        "tells the backend who the client is, in each request's X-Forwarded-For; believes only trusted proxies",
+        "no no no no no yes",
+        "medium, 60 minutes",
+        "the backend sees the proxy's address in place of the client's",
+        config=True,
+        **dict.fromkeys(EARLY, NO_HTTP),
+    ),
+    row(
+        "PROXY protocol",
+        "tells the backend who the client is by the PROXY protocol, v1 and v2, in one piece with what follows",
+        "– – – – – yes",
+        "medium, 45 minutes",
+        "where bytes can't be changed, the PROXY protocol says who the client is",
+        config=True,
+    ),
+    row(
+        "by server name",
+        "routes TLS by server name, in however many pieces and records it comes; what can't be served gets an alert",
+        "– – – – – yes",
+        "hard, 120 minutes",
+        "several TLS sites behind one address: the server name in the ClientHello decides",
+        config=True,
+    ),
+    row(
+        "WebSocket by host",
+        "upgrades to a WebSocket by host, with the bytes behind the handshake; a refused upgrade opens no gate",
+        "no no no no no yes",
+        "hard, 90 minutes",
+        "WebSockets at several hosts",
+        config=True,
+        **dict.fromkeys(EARLY, ONE_SITE),
+    ),
+    row(
+        "smuggling",
+        "refuses what could be smuggled: two lengths, bad chunks, two Hosts, bare LF; pieces change nothing",
+        "no no no no no yes",
+        "hard, 180 minutes",
+        "requests that a backend could read in another way",
+        config=True,
+        **dict.fromkeys(EARLY, NO_HTTP),
+    ),
+    row(
+        "refusals",
+        "says why it refuses (404, 408, 421, 431, 500, 502, 504, 505), even to a client that is still sending; "
+        "floods cost neither memory nor descriptors",
+        "– – – – – yes",
+        "hard, 120 minutes",
+        "a client that is refused gets to read why",
+        config=True,
+    ),
+    row(
+        "Lua names the host",
+        "lets a Lua function of the config name the host; an error in it is a 500, and it can't get out of Lua",
+        "– – – – – yes",
+        "medium, 60 minutes",
+        "a Lua function that names the host",
+        config=True,
+    ),
+    row(
+        "host settings",
+        'explains a wrong setting of a host by its full name (`hosts["a"].backends[1].port`)',
+        "– – – – – yes",
+        "medium, 45 minutes",
+        "wrong settings of hosts, explained",
         config=True,
     ),
 ]

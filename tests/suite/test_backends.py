@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from support.configs import backend_text, config_text, lua
 from support.harness import Command, Proxy, check_one_line, run_briefly
 from support.peers import (
     HOST,
@@ -28,26 +29,6 @@ from support.peers import (
 
 behaviour = pytest.mark.behaviour
 MEGABYTE = 1_000_000  # bytes
-
-
-def backend_text(backend, **fields):
-    """Return a backend, or a port, as an entry of the list `backends`."""
-    port = backend if isinstance(backend, int) else backend.port
-    fields = {"address": HOST, "port": str(port)} | fields
-    return "{" + ", ".join(f"{name} = {lua(value)}" for name, value in fields.items()) + "}"
-
-
-def lua(value):
-    """Return a value of Python's as Lua has it."""
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def config_text(*backends, more="", **settings):
-    """Return the text of a config: backends, each one itself or as backend_text makes it; other settings; more Lua."""
-    entries = [backend if isinstance(backend, str) else backend_text(backend) for backend in backends]
-    lines = ['listenPort = "{port}"', f"backends = {{{', '.join(entries)}}}"]
-    lines += [f"{name} = {lua(value)}" for name, value in settings.items()]
-    return "\n".join([*lines, more, ""])
 
 
 @pytest.fixture
@@ -512,6 +493,17 @@ def test_when_it_fails_round_robin_takes_over(start, three, body, complaint):
     assert len(lines) == (complaint is not None), lines
     assert complaint is None or complaint in lines[0], lines
     assert proxy.memory() < 200 * MEGABYTE
+
+
+@behaviour("Lua chooses")
+def test_a_function_that_hoards_memory_does_not_take_the_proxy_with_it(start, three):
+    """It fills all that Lua may have, and keeps it: the next client's address would be one text too many."""
+    fill = "for _, size in ipairs({1000, 10, 1}) do "
+    fill += "pcall(function() while true do hoard[#hoard + 1] = ('x'):rep(size) .. #hoard end end) end"
+    proxy = start(*three, more=f"hoard = {{}}\nfunction balance(client, backends) {fill} end")
+    assert "".join(who_serves(proxy, three, 1, f"127.0.{n}.{n}") for n in range(1, 7)) == "ABCABC"
+    complaint = proxy.errors()
+    assert "memory" in complaint and complaint.count("\n") == 1, complaint
 
 
 @behaviour("Lua chooses")

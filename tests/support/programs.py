@@ -14,6 +14,8 @@ STREAM_MODULE = "ngx_stream_module"  # of nginx; not a program, but a package of
 PACKAGES = {  # program -> Debian package
     "ab": "apache2-utils",
     "bash": "bash",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "curl": "curl",
     "diff": "diffutils",
     "git": "git",

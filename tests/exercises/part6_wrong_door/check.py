@@ -51,7 +51,7 @@ def at_once(work):
 
 
 def tls_at_plain(work):
-    """A TLS client at the HTTP port gets a fatal alert, when its first byte has come."""
+    """A TLS client at the HTTP port gets a fatal alert as soon as its first byte has come."""
     data = hello(NAME)
     with both_ports(work) as (port, _):
         for pieces, words in ([data], "a ClientHello"), ([data[:1]], "its first byte alone"):

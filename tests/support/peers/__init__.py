@@ -28,8 +28,14 @@ a backend      each has .port .connections .received .sent .ends .resets, and is
   StalledBackend       neither reads nor writes until .go.set()
   JammedBackend        sends all it can, reads nothing, resets on .go.set()
   FullBackend          an echo that, after .fill(), answers no further connect
+  Site                 what a host leads to: answers with its name, keeps every request (.seen) and all bytes (.stream);
+                       may speak TLS, expect the PROXY protocol, switch to a WebSocket
   Backend              for one of your own: write serve(self, connection)
+HTTP by hand   ask(proxy, host, target): an Answer, .status .fields .body .site
+               request_text(host, target)   receive_answer(client)
+TLS            connect_by_tls(port, name, authority): a Client   hello_bytes(name): a ClientHello
 the bytes      pattern(start, count)   pattern_chunks(count)   check_pattern(received, start): names a wrong byte
+a PROXY header read_proxy_header(data): (client, server, rest), each end a pair; None while it is not all there
 waiting        wait_until(condition, what)   wait_until_still(number)   wait_until_acknowledged(socket)
 sockets        free_port()   set_reset_on_close(socket)   reset_after_delivery(socket)
 
@@ -59,6 +65,17 @@ from support.peers.clients import (
     send_pattern_in_background,
 )
 from support.peers.pattern import CHUNK, PERIOD, check_pattern, pattern, pattern_chunks
+from support.peers.proxy_header import read_proxy_header
+from support.peers.sites import (
+    Answer,
+    Site,
+    ask,
+    checksum,
+    connect_by_tls,
+    hello_bytes,
+    receive_answer,
+    request_text,
+)
 from support.peers.sockets import (
     HOST,
     SMALL_BUFFER,
@@ -73,6 +90,14 @@ from support.peers.web import HttpBackend, HttpHandler, HttpServer
 __all__ = [
     "CHUNK",
     "HOST",
+    "Answer",
+    "Site",
+    "ask",
+    "checksum",
+    "connect_by_tls",
+    "hello_bytes",
+    "receive_answer",
+    "request_text",
     "LONG_PATIENCE",
     "PATIENCE",
     "PERIOD",
@@ -99,6 +124,7 @@ __all__ = [
     "free_port",
     "pattern",
     "pattern_chunks",
+    "read_proxy_header",
     "reset_after_delivery",
     "send_byte_by_byte",
     "send_pattern_in_background",

@@ -14,12 +14,13 @@ from support.peers.waiting import PATIENCE
 class Client:
     """A connection to a proxy, or to anything else on this machine that listens."""
 
-    def __init__(self, port, receive_buffer=None, timeout=PATIENCE, segment=None):
+    def __init__(self, port, receive_buffer=None, timeout=PATIENCE, segment=None, address=HOST, source=None):
         """Connect; `receive_buffer` (bytes) makes a slow reader, `timeout` (seconds) limits every call.
 
-        A small `segment` (bytes), which is what TCP sends at a time, keeps the kernel's queues small at both ends.
+        A small `segment` (bytes), which is what TCP sends at a time, keeps the kernel's queues small at both ends. The
+        `address` may be one of IPv6, and `source` is one of this machine's, to come from.
         """
-        self.socket = socket.socket()
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         self.talk = Talk()  # counts what is sent and received
         self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # if something stalls, it isn't our fault
@@ -28,7 +29,9 @@ class Client:
         if segment:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         try:
-            self.socket.connect((HOST, port))
+            if source:
+                self.socket.bind((source, 0))
+            self.socket.connect((address, port))
         except OSError as error:
             self.socket.close()
             raise AssertionError(f"couldn't connect to port {port}: {error}. Hint: is it still running?") from None

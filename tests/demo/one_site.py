@@ -1,6 +1,6 @@
 """What `make run` starts: a small backend worth looking at, and part 4 in front of it.
 
-    python tests/demo.py config.lua
+    python tests/demo/one_site.py config.lua
 
 The backend listens where the config says that the proxy looks for it. Ctrl-C, or SIGTERM, ends both.
 """
@@ -18,7 +18,7 @@ import sys
 import threading
 import zlib
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 1600, 900  # of the picture, in pixels
 ROWS_AT_A_TIME = 20  # rows of the picture that are sent in one piece
 DOWNLOAD_SIZE = 100_000_000  # bytes

@@ -1,0 +1,35 @@
+-- Settings for `make hosts`: many sites behind one address, told apart by the name that a client asks for.
+listenPort = os.getenv("RSP_LISTEN_PORT") or "8000"            -- HTTP: the name is in the Host header
+listenTlsPort = os.getenv("RSP_LISTEN_TLS_PORT") or "8443"     -- TLS: it is in the first message, the ClientHello
+
+-- The sites listen on ports that happened to be free. tests/demo/many_sites.py hands them over in the environment.
+local function backend(name)
+  return {address = "127.0.0.1", port = os.getenv("RSP_DEMO_" .. name)}
+end
+
+hosts = {
+  -- Two backends, in turn.
+  ["site1.localhost"] = {backends = {backend("BLUE"), backend("GREEN")}},
+
+  -- Any name that ends in .site2.localhost, however many labels stand in front.
+  ["*.site2.localhost"] = {backends = {backend("SITE2")}},
+
+  -- A WebSocket begins as a request, so the Host header leads it to the right backend too.
+  ["chat.localhost"] = {backends = {backend("CHAT")}},
+
+  -- The backend has the certificate, and the proxy can't read a byte of what is said. It can't add a header either, so
+  -- a line of its own, before the first encrypted byte, tells the backend who the client is.
+  ["secure.localhost"] = {backends = {backend("SECURE")}, sendProxyProtocol = "v1"},
+
+  -- Whatever else they ask for: 127.0.0.1, a name that is misspelt, or none.
+  default = {backends = {backend("FRONT")}},
+}
+
+-- Called for each request and each TLS client. It returns the name of the host to use; nil is the one they asked for.
+function route(request)
+  if request.tls then
+    return "secure.localhost"   -- the only site here that speaks TLS
+  elseif request.host == "www.site1.localhost" then
+    return "site1.localhost"    -- another name for the same site
+  end
+end

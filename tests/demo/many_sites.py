@@ -1,0 +1,122 @@
+"""What `make hosts` starts: several small sites, and part 6 in front of them, which tells them apart by name.
+
+    python tests/demo/many_sites.py
+
+The sites listen on free ports, and hosts.lua, the proxy's config, gets these from the environment. Ctrl-C, or SIGTERM,
+ends everything.
+"""
+
+import asyncio
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import types
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROXY = HERE.parents[1] / "part6_hosts" / "rsp.py"
+ADDRESS = "127.0.0.1"  # of all the backends: nobody but this machine is to reach them
+
+WHERE_TO_LOOK = """
+Open in a browser (Chrome, Edge and Firefox know that every name under .localhost is this machine):
+  {front:<40} the way in, with links to all the others
+  {site1:<40} two backends in turn: reload it
+  {blog:<40} any name under site2.localhost leads here
+  {chat:<40} a chat, over a WebSocket: open it in two tabs
+  {secure:<40} TLS; your browser will warn you, as nobody vouches for this certificate
+
+Or in another terminal:
+  curl {site1}                             # twice: each backend in turn
+  curl -H 'Host: site1.localhost' {anywhere}        # the same: the name is all that counts
+  curl --interface 127.0.0.9 {site1}       # as another client
+  curl -H 'X-Forwarded-For: 192.0.2.1' {site1}      # a lie, which is not passed on
+  curl --cacert {directory}/ca.pem {secure}
+
+Ctrl-C stops it."""
+
+
+def find_places():
+    """Return the addresses to open, by name."""
+    port = os.environ.get("RSP_LISTEN_PORT") or "8000"
+    tls_port = os.environ.get("RSP_LISTEN_TLS_PORT") or "8443"
+    names = {"front": "localhost", "site1": "site1.localhost", "blog": "blog.site2.localhost"}
+    names |= {"shop": "any.thing.site2.localhost", "chat": "chat.localhost", "anywhere": "127.0.0.1"}
+    places = {place: f"http://{name}:{port}/" for place, name in names.items()}
+    return types.SimpleNamespace(**places, secure=f"https://secure.localhost:{tls_port}/", tls_port=tls_port)
+
+
+def make_sites(places):
+    """Return the plain sites, by the names that hosts.lua has for their backends."""
+    from chat import ChatSocket
+    from sites import application
+
+    return {
+        "BLUE": application("blue", "site1.html", places),
+        "GREEN": application("green", "site1.html", places),
+        "SITE2": application("site2", "site2.html", places),
+        "CHAT": application("chat", "chat.html", places, [(r"/socket", ChatSocket)]),
+        "FRONT": application("front", "front.html", places),
+    }
+
+
+def start_sites(places, directory):
+    """Start all the sites, in threads that end with the program; return the ports of their backends, by name."""
+    from tornado.httpserver import HTTPServer
+    from tornado.netutil import bind_sockets
+
+    from secure_site import SecureServer
+
+    secure = SecureServer((ADDRESS, 0), places, directory)  # 0: any port that is free
+    plain = {name: (bind_sockets(0, ADDRESS), site) for name, site in make_sites(places).items()}
+
+    async def serve():
+        for name, (sockets, site) in plain.items():
+            # Where there is a choice, a browser's connection must not stay open: only a new one gets the next backend.
+            HTTPServer(site, no_keep_alive=name in ("BLUE", "GREEN")).add_sockets(sockets)
+        await asyncio.Event().wait()  # for ever
+
+    for run in (secure.serve_forever, lambda: asyncio.run(serve())):
+        threading.Thread(target=run, daemon=True).start()
+    ports = {name: sockets[0].getsockname()[1] for name, (sockets, _) in plain.items()}
+    return ports | {"SECURE": secure.server_port}
+
+
+def start_proxy(ports):
+    """Start part 6 with hosts.lua, and return it when it is ready; when it isn't, end as it does."""
+    environment = os.environ | {f"RSP_DEMO_{name}": str(port) for name, port in ports.items()}
+    program = [sys.executable, PROXY, HERE / "hosts.lua"]
+    return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def main():
+    """Start the sites and the proxy, say where to look, wait for Ctrl-C."""
+    if len(sys.argv) != 1:
+        sys.exit(f"Usage: {sys.argv[0]}, without arguments. Ports: RSP_LISTEN_PORT=8080 RSP_LISTEN_TLS_PORT=8444")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # raises KeyboardInterrupt
+    proxy = None
+    try:
+        with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
+            places = find_places()
+            proxy = start_proxy(start_sites(places, directory))
+            start_lines = [proxy.stdout.readline() for _ in range(2)]  # one for each port
+            if not all(start_lines):  # it has said why, on stderr
+                sys.exit(proxy.wait())
+            print(*start_lines, sep="", end="")
+            print(WHERE_TO_LOOK.format(directory=directory, **vars(places)), flush=True)
+            sys.exit(proxy.wait())
+    except ImportError as error:
+        sys.exit(f"The demo needs {error.name}. Install what it needs: pip install lupa httptools tornado trustme")
+    except KeyboardInterrupt:
+        print()
+    finally:
+        if proxy:
+            proxy.terminate()
+            proxy.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,622 @@
+"""What a proxy with virtual hosts refuses, and how: what could be smuggled, what takes too long, what leads nowhere.
+
+A request that could be read in two ways is one that a backend may read in another way than the proxy: smuggled. So it
+is refused, and a refusal is an answer, which the client gets to read, whatever it is doing meanwhile.
+"""
+
+import contextlib
+import threading
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.harness import check_quiet
+from support.peers import (
+    LONG_PATIENCE,
+    PATIENCE,
+    FullBackend,
+    Site,
+    ask,
+    free_port,
+    hello_bytes,
+    pattern,
+    receive_answer,
+    request_text,
+    send_byte_by_byte,
+    send_pattern_in_background,
+    wait_until,
+    wait_until_still,
+)
+
+behaviour = pytest.mark.behaviour
+needs_hosts = pytest.mark.needs_hosts
+
+MEGABYTE = 1_000_000  # bytes
+MEMORY_GROWTH = 24 * MEGABYTE  # bytes
+SOUND = request_text("a", "/sound")
+
+
+@pytest.fixture
+def site():
+    """A site."""
+    with Site("one") as site:
+        yield site
+
+
+# --- what could be smuggled --------------------------------------------------------------------------
+
+
+def get(*lines, first="GET /bad HTTP/1.1", host="Host: a", end="\r\n"):
+    """Return a request with these header lines."""
+    return "".join(f"{line}{end}" for line in [first, *([host] if host else []), *lines, ""]).encode("latin-1")
+
+
+def post(*lines, body=b"5\r\nhello\r\n0\r\n\r\n"):
+    """Return a POST request with these header lines, and a body."""
+    return get(*lines, first="POST /bad HTTP/1.1") + body
+
+
+def chunks(body):
+    """Return a POST request with a chunked body of these bytes."""
+    return post("Transfer-Encoding: chunked", body=body)
+
+
+BAD = {  # what -> a request that is answered with 400
+    "both lengths": post("Content-Length: 15", "Transfer-Encoding: chunked"),
+    "both lengths, the other way round": post("Transfer-Encoding: chunked", "Content-Length: 15"),
+    "two lengths": post("Content-Length: 15", "Content-Length: 14"),
+    "two equal lengths": post("Content-Length: 15", "Content-Length: 15"),
+    "two lengths in one line": post("Content-Length: 15, 15"),
+    "a length with a sign": post("Content-Length: +15"),
+    "a negative length": post("Content-Length: -15"),
+    "a length in hexadecimal": post("Content-Length: 0xf"),
+    "a length with a blank in it": post("Content-Length: 1 5"),
+    "a length of a superscript": post("Content-Length: ²"),
+    "an empty length": post("Content-Length:"),
+    "a length of 63 bits and one": post(f"Content-Length: {2**63}"),
+    "a length of 64 bits and 15": post(f"Content-Length: {2**64 + 15}"),
+    "gzip, chunked": post("Transfer-Encoding: gzip, chunked"),
+    "identity, chunked": post("Transfer-Encoding: identity, chunked"),
+    "chunked, identity": post("Transfer-Encoding: chunked, identity"),
+    "chunked twice": post("Transfer-Encoding: chunked, chunked"),
+    "chunked in two lines": post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+    "xchunked": post("Transfer-Encoding: xchunked"),
+    "chunked behind a control character": post("Transfer-Encoding: \x0bchunked"),
+    "chunked with a parameter": post("Transfer-Encoding: chunked;x=1"),
+    "identity": post("Transfer-Encoding: identity"),
+    "an empty encoding": post("Transfer-Encoding:"),
+    "chunked in 1.0": get("Transfer-Encoding: chunked", first="POST /bad HTTP/1.0") + b"0\r\n\r\n",
+    "a blank before a colon": post("Content-Length : 15"),
+    "a blank before the host's colon": get(host="Host : a"),
+    "a folded line": get("X-Folded: one", " two"),
+    "a folded host": get(host="Host:\r\n a"),
+    "bare LF": get(end="\n"),
+    "one bare LF": get("X-One: 1\nX-Two: 2"),
+    "a bare CR": get("X-One: 1\rX-Two: 2"),
+    "no Host": get(host=None),
+    "an empty Host": get(host="Host:"),
+    "two Hosts": get("Host: b"),
+    "two equal Hosts": get("hOST: a"),
+    "a Host with a path": get(host="Host: a/b"),
+    "a list of Hosts": get(host="Host: a, b"),
+    "a Host with a user": get(host="Host: b@a"),
+    "a Host with a blank": get(host="Host: a b"),
+    "a Host with no port that is one": get(host="Host: a:b"),
+    "a Host with a port too many": get(host="Host: a:80:80"),
+    "a Host with port 65536": get(host="Host: a:65536"),
+    "a Host with two dots": get(host="Host: a..b"),
+    "a Host of a dot": get(host="Host: ."),
+    "a Host with a star": get(host="Host: *.a"),
+    "a Host with half a bracket": get(host="Host: [::1"),
+    "a Host in Latin-1": get(host="Host: ä"),
+    "a Host of 300 letters": get(host="Host: " + ".".join(["abc"] * 75)),
+    "a NUL in a value": get("X-One: a\0b"),
+    "a control character in a value": get("X-One: a\x01b"),
+    "a control character in the target": get(first="GET /bad\x01 HTTP/1.1"),
+    "a NUL in a name": get("X\0One: a"),
+    "a blank in a name": get("X One: a"),
+    "brackets in a name": get("(X): a"),
+    "an empty name": get(": a"),
+    "a line without a colon": get("X-One"),
+    "CONNECT": get(first="CONNECT a:80 HTTP/1.1"),
+    "a target that is none": get(first="GET bad HTTP/1.1"),
+    "a target with a fragment": get(first="GET /bad#x HTTP/1.1"),
+    "a target for another host": get(first="GET http://b/bad HTTP/1.1"),
+    "two blanks": get(first="GET  /bad HTTP/1.1"),
+    "a tab": get(first="GET\t/bad HTTP/1.1"),
+    "a blank at the end": get(first="GET /bad HTTP/1.1 "),
+    "a version in lower case": get(first="GET /bad http/1.1"),
+    "a method that is none": get(first="G(T /bad HTTP/1.1"),
+    "another protocol": get(first="GET /bad RTSP/1.0"),
+    "TLS": hello_bytes("a"),
+    "a chunk without a size": chunks(b"\r\nhello\r\n0\r\n\r\n"),
+    "a chunk of size x": chunks(b"x\r\nhello\r\n0\r\n\r\n"),
+    "a chunk of a negative size": chunks(b"-5\r\nhello\r\n0\r\n\r\n"),
+    "a chunk of size 0x5": chunks(b"0x5\r\nhello\r\n0\r\n\r\n"),
+    "a blank before a chunk's size": chunks(b" 5\r\nhello\r\n0\r\n\r\n"),
+    "a chunk of 65 bits": chunks(b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
+    "a chunk that is too long": chunks(b"5\r\nhello!\r\n0\r\n\r\n"),
+    "a chunk with LF behind its size": chunks(b"5\nhello\r\n0\r\n\r\n"),
+    "a chunk with LF behind it": chunks(b"5\r\nhello\n0\r\n\r\n"),
+    "a chunk with LF in its extension": chunks(b"5;x\ny\r\nhello\r\n0\r\n\r\n"),
+    "a chunk with CR in its extension": chunks(b"5;x\ry\r\nhello\r\n0\r\n\r\n"),
+    "an extension of 20 KB": chunks(b"5;" + bytes(20_000).replace(b"\0", b"x") + b"\r\nhello\r\n0\r\n\r\n"),
+    "a trailer of 20 KB": chunks(b"0\r\nX: " + bytes(20_000).replace(b"\0", b"x") + b"\r\n\r\n"),
+    "many trailers": chunks(b"0\r\n" + 2000 * b"X: abcdef\r\n" + b"\r\n"),
+    "a trailer that is none": chunks(b"0\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
+    "a trailer with LF": chunks(b"0\r\nX: a\n\r\n"),
+}
+OTHERS = {  # what -> a request, and the status that it is answered with
+    "HTTP/2 in the clear": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "no version": (get(first="GET /bad"), 505),
+    "HTTP/2.0": (get(first="GET /bad HTTP/2.0"), 505),
+    "a head of 20 KB in one line": (get(f"X-Long: {'x' * 20_000}"), 431),
+    "a head of 20 KB in many lines": (get(*(f"X-{number}: {'x' * 900}" for number in range(22))), 431),
+    "a target of 20 KB": (get(first=f"GET /bad{'x' * 20_000} HTTP/1.1"), 431),
+}
+
+
+def refused(proxy, data, status):
+    """Return what is wrong with the answer to a bad request, alone and then behind a sound one; None if nothing is."""
+    for before in (b"", SOUND):
+        with proxy.connect() as client:
+            try:
+                with contextlib.suppress(AssertionError):  # it may be refused before it has all been sent
+                    client.send(before + data)
+                if before:
+                    assert receive_answer(client).site == "one", "the sound request before it got no answer"
+                answer = receive_answer(client)
+                if (answer.status, answer.site) != (status, None):
+                    return f"{answer.status}, not {status}"
+                assert answer.fields["connection"] == "close" and str(status).encode() in answer.body, str(answer)
+                client.expect_end()
+            except AssertionError as error:
+                return f"{'behind a sound request: ' if before else ''}{error}"
+    return None
+
+
+@behaviour("smuggling")
+def test_what_could_be_smuggled_is_refused(start_hosts, site):
+    """Every one of these, as the first request of a connection and as a later one; the backend gets none of them."""
+    proxy = start_hosts({"default": site})
+    complaints = []
+    for what, (data, status) in ({what: (data, 400) for what, data in BAD.items()} | OTHERS).items():
+        if complaint := refused(proxy, data, status):
+            complaints.append(f"{what}: {complaint}")
+        assert len(complaints) < 3, "\n".join(complaints)
+    assert not complaints, "\n".join(complaints)
+    assert {request.line for request in site.seen} == {b"GET /sound HTTP/1.1"}
+    assert b"/smuggled" not in site.stream and not site.complaints
+    proxy.check_unharmed()
+    assert proxy.errors() == "", "clients alone make no lines in the log"
+
+
+@behaviour("smuggling")
+@needs_hosts
+def test_what_is_only_unusual_is_not_refused(start_hosts, site):
+    """Each is one request for the backend, and the next one on the connection is answered, too."""
+    proxy = start_hosts({"default": site})
+    unusual = {
+        "empty lines before it": b"\r\n\r\n" + get(),
+        "a value of 9,000 bytes": get(f"X-Long: {'x' * 9000}"),
+        "a hundred headers": get(*(f"X-{number}: {number}" for number in range(100))),
+        "the longest head": get(f"X-Long: {'x' * (16384 - len(get('X-Long: ')))}"),
+        "no blank behind a colon": get("X-One:1", host="Host:a"),
+        "many blanks and tabs": get("X-One: \t  1 \t ", host="Host:   a  "),
+        "a length with zeros": post("Content-Length: 0005", body=b"hello"),
+        "chunked in capitals": post("Transfer-Encoding: CHUNKED"),
+        "chunk sizes in capitals, with zeros": chunks(b"000A\r\nhellohello\r\n0\r\n\r\n"),
+        "extensions": chunks(b'5;a=b;c="d e;f"\r\nhello\r\n000;x\r\n\r\n'),
+        "trailers": chunks(b"5\r\nhello\r\n0\r\nX-One: 1\r\nContent-Length: 5\r\n\r\n"),
+        "a value in UTF-8": get("X-One: ä"),
+        "an empty value": get("X-One:"),
+        "all that a name may be made of": get("!#$%&'*+-.^_`|~09azAZ: 1"),
+        "a query with anything": get(first="GET /bad?a[]=b|c&d='e'%00 HTTP/1.1"),
+        "OPTIONS of all": get(first="OPTIONS * HTTP/1.1"),
+    }
+    for what, data in unusual.items():
+        before = len(site.seen)
+        with proxy.connect() as client:
+            client.send(data + SOUND)
+            for _ in range(2):
+                answer = receive_answer(client)
+                assert answer.site == "one", f"{what}: {answer}"
+        assert len(site.seen) == before + 2 and not site.complaints, f"{what}: {site.seen[before:]} {site.complaints}"
+    assert not any(request.values("Content-Length") and request.values("X-One") for request in site.seen)
+
+
+@behaviour("smuggling")
+@needs_hosts
+@pytest.mark.parametrize("last", ["Connection: close", "Connection: x, Close", "HTTP/1.0"])
+def test_what_comes_behind_a_last_request_is_dropped(start_hosts, site, last):
+    """The backend may or may not read it: so it does not get it."""
+    proxy = start_hosts({"default": site})
+    first = get(first="GET /last HTTP/1.0") if last == "HTTP/1.0" else get(last, first="GET /last HTTP/1.1")
+    with proxy.connect() as client:
+        client.send(first + get(first="GET /smuggled HTTP/1.1"))
+        assert receive_answer(client).site == "one"
+        client.half_close()
+        client.expect_end()
+    assert b"/smuggled" not in site.stream
+
+
+@behaviour("smuggling")
+@needs_hosts
+def test_hop_by_hop_headers_are_not_passed_on(start_hosts, site):
+    """They concern the client's connection, and not the backend's; a CGI program would misunderstand one of them."""
+    dropped = ["Keep-Alive: timeout=5", "Proxy-Connection: keep-alive", "TE: trailers", "Proxy: http://evil.example/"]
+    proxy = start_hosts({"default": site})
+    assert ask(proxy, "a", headers=[*dropped, "X-Kept: yes", "Connection: Keep-Alive, X-Kept"]).site == "one"
+    (request,) = site.seen
+    for line in dropped:
+        assert not request.values(line.partition(":")[0]), request.fields
+    assert request.values("X-Kept") == ["yes"], "a client can't have a header dropped"
+
+
+STREAMS = [  # each ends the connection
+    SOUND
+    + post("Content-Length: 7", body=b"\r\n\r\nabc")
+    + chunks(b'4;ext="\xe4"\r\nab\r\n\r\n1\r\nx\r\n0\r\nTrailer: x\r\n\r\n')
+    + get(first="HEAD /head HTTP/1.1")
+    + get("Connection: close"),
+    SOUND + SOUND + post("Content-Length: 3", "Content-Length: 3", body=b"abc"),
+    b"\r\n" + SOUND + chunks(b"5\r\nhello\r\noops\r\n"),
+    post("X-Forwarded-For: 192.0.2.1", "Content-Length: 300", body=pattern(0, 300)) + get(f"X-Long: {'x' * 17_000}"),
+    get("Upgrade: websocket", "Connection: Upgrade", host="Host: ws") + b"\r\n\r\n" + pattern(5, 500) + SOUND,
+    get("Upgrade: websocket", "Connection: Upgrade") + SOUND + get(first="GET /last HTTP/1.0"),
+]
+
+
+@behaviour("smuggling")
+@needs_hosts
+def test_pieces_change_nothing(start_hosts, site):
+    """However a client cuts its bytes into pieces, the backend gets the same ones, and the client the same answers."""
+    with Site("sockets", switch=True) as sockets:
+        proxy = start_hosts({"ws": sockets, "default": site})
+
+        def exchange(pieces):
+            streams = len(site.streams), len(sockets.streams)
+            with proxy.connect() as client:
+                for piece in pieces:
+                    client.send(piece)
+                    if len(pieces) > 1:
+                        time.sleep(0.001)  # so that the proxy most likely reads it alone
+                client.half_close()
+                answers = client.receive_all()
+            passed = site.streams[streams[0] :] + sockets.streams[streams[1] :]
+            return b"".join(map(bytes, passed)), answers
+
+        whole = [exchange([stream]) for stream in STREAMS]
+        assert all(b"HTTP/1.1 " in answers for _, answers in whole)
+        assert [b"HTTP/1.1 400" in answers for _, answers in whole[:3]] == [False, True, True]
+
+        @settings(
+            max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        )
+        @given(st.data())
+        def check(data):
+            number = data.draw(st.integers(0, len(STREAMS) - 1))
+            stream = STREAMS[number]
+            cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=12)))
+            pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+            assert exchange(pieces) == whole[number], f"cut at {cuts}"
+
+        check()
+        for number in (0, 1, 2, 4, 5):
+            short = STREAMS[number][:700]
+            assert exchange([*(bytes([byte]) for byte in short), STREAMS[number][700:]]) == whole[number]
+        proxy.check_unharmed()
+
+
+# --- refusals are answers ----------------------------------------------------------------------------
+
+
+FAILING_ROUTE = 'function route(request) if request.target == "/error" then error("as you wish") end end'
+
+
+@pytest.fixture
+def refusing(start_hosts, site):
+    """A proxy whose hosts are `a`, a site; `down`, where nobody listens; `full`, where no connect is answered."""
+    with FullBackend() as full:
+        hosts = {"a": site, "down": free_port(), "full": full}
+        proxy = start_hosts(hosts, connectTimeout=300, headTimeout=500, more=FAILING_ROUTE)
+        with proxy.connect() as first:
+            first.send(request_text("full", method="POST", headers=["Content-Length: 1000"]))
+            wait_until(lambda: full.connections, "the first client is connected")
+            full.fill()
+            yield proxy
+
+
+REFUSED = {  # status -> the head of an upload that is answered with it
+    400: {"host": "a b"},
+    404: {"host": "nobody.example"},
+    431: {"host": "a", "headers": [f"X-Long: {'x' * 20_000}"]},
+    500: {"host": "a", "target": "/error"},
+    502: {"host": "down"},
+    504: {"host": "full"},
+    505: {"host": "a", "version": "2.0"},
+}
+
+
+@behaviour("refusals")
+@pytest.mark.parametrize("status", REFUSED)
+def test_a_refusal_says_why(refusing, site, status):
+    """A small page of plain text, and the end of the connection; to HEAD, without the page."""
+    with refusing.connect() as client:
+        client.send(request_text(**REFUSED[status]))
+        answer = receive_answer(client)
+        assert answer.status == status
+        assert answer.fields["connection"] == "close" and answer.fields["content-type"].startswith("text/plain")
+        assert answer.body.startswith(b"%d " % status) and len(answer.body) > 15, answer.body
+        assert answer.body.isascii() and answer.body.endswith(b"\n")
+        client.expect_end()
+    if status not in (400, 431, 505):  # of these, the method may not be known
+        with refusing.connect() as client:
+            client.send(request_text(**REFUSED[status], method="HEAD"))
+            assert receive_answer(client, "HEAD").status == status
+            client.expect_end()
+    assert not site.seen
+    assert ask(refusing, "a").site == "one"
+
+
+@behaviour("refusals")
+@pytest.mark.parametrize("status", [*REFUSED, 421])
+def test_a_client_that_is_still_sending_gets_to_read_why(refusing, site, status):
+    """It reads only when it has sent 3 MB; a proxy that closes at once would reset it, and the answer would be lost."""
+    count = 3 * MEGABYTE
+    options = {"headers": [], **REFUSED.get(status, {"host": "down"})}
+    options["headers"] = [*options["headers"], f"Content-Length: {10 * count}"]
+    with refusing.connect(timeout=LONG_PATIENCE) as client:
+        if status == 421:
+            client.send(request_text("a"))
+            receive_answer(client)
+        client.send(request_text(method="POST", **options))
+        sender = send_pattern_in_background(client, count)
+        sender.join(LONG_PATIENCE)
+        assert not sender.is_alive() and client.sent > count, f"only {client.sent:,} bytes were taken"
+        assert receive_answer(client).status == status
+        client.expect_end()
+
+
+@behaviour("refusals")
+def test_a_bad_chunk_in_a_big_upload_is_answered(start_hosts, site):
+    """After 10 MB: what came before it has reached the backend, which never sees the request complete."""
+    proxy = start_hosts({"default": site})
+    body = b"".join(b"10000\r\n%b\r\n" % pattern(start, 65536) for start in range(0, 10 * MEGABYTE, 65536))
+    with proxy.connect(timeout=LONG_PATIENCE) as client:
+        client.send(chunks(body + b"oops\r\n" + body))
+        assert receive_answer(client).status == 400
+        client.expect_end()
+    assert not site.seen
+    assert len(site.stream) > 10 * MEGABYTE
+
+
+@behaviour("refusals")
+def test_a_head_that_takes_too_long_is_answered_with_408(start_hosts, site):
+    """From accept, or for a later request from its first byte. Nothing at all, half of it, one byte after the other."""
+    proxy = start_hosts({"default": site}, headTimeout=600)
+    with contextlib.ExitStack() as stack:
+        silent, half, later, slow = clients = [stack.enter_context(proxy.connect()) for _ in range(4)]
+        later.send(SOUND)
+        assert receive_answer(later).site == "one"
+        half.send(SOUND[:20])
+        later.send(SOUND[:20])
+        with contextlib.suppress(AssertionError):  # it is ended before it has sent all
+            send_byte_by_byte(slow, get(f"X-Long: {'x' * 100}"), pause=0.03)
+        for client in clients:
+            if client is slow:
+                continue  # a byte that was sent too late may have reset it
+            answer = receive_answer(client)
+            assert (answer.status, answer.site) == (408, None), answer
+            client.expect_end()
+        assert b"/bad" not in site.stream
+    assert len(site.seen) == 1
+    assert proxy.errors() == ""
+
+
+@behaviour("refusals")
+def test_one_byte_now_and_then_is_no_excuse(start_hosts, site):
+    """It is answered while it is still sending, and long before it would have been done."""
+    proxy = start_hosts({"default": site}, headTimeout=400)
+    with proxy.connect(timeout=LONG_PATIENCE) as client:
+        stop = threading.Event()
+
+        def drip():
+            with contextlib.suppress(AssertionError):
+                for byte in get(f"X-Long: {'x' * 10_000}"):
+                    if stop.wait(0.02):
+                        return
+                    client.send(bytes([byte]))
+
+        dripping = threading.Thread(target=drip, daemon=True)
+        dripping.start()
+        try:
+            assert receive_answer(client).status == 408
+            client.expect_end()
+        finally:
+            stop.set()
+            dripping.join(PATIENCE)
+    assert not site.seen
+
+
+@behaviour("refusals")
+def test_only_heads_have_to_hurry(start_hosts, site):
+    """Idle between requests, a body that pauses, an answer that takes its time: none is cut."""
+    proxy = start_hosts({"default": site}, headTimeout=300)
+    with proxy.connect() as client:
+        client.send(SOUND)
+        assert receive_answer(client).site == "one"
+        time.sleep(0.9)
+        client.send(request_text("a", method="POST", headers=["Content-Length: 4"]) + b"bo")
+        time.sleep(0.9)
+        client.send(b"dy")
+        assert receive_answer(client).site == "one"
+        client.send(chunks(b"5\r\nhel"))
+        time.sleep(0.9)
+        client.send(b"lo\r\n0\r\n\r\n" + request_text("a", "/slow"))
+        assert receive_answer(client).site == "one"
+        time.sleep(0.9)
+        site.go.set()
+        assert receive_answer(client).site == "one"
+    assert [request.body for request in site.seen] == [b"", b"body", b"hello", b""]
+
+
+@behaviour("refusals")
+def test_a_client_that_ends_in_the_middle_of_a_head_is_told(start_hosts, site):
+    """Without a byte, it just leaves."""
+    proxy = start_hosts({"default": site})
+    with proxy.connect() as client:
+        client.send(SOUND[:20])
+        client.half_close()
+        assert receive_answer(client).status == 400
+        client.expect_end()
+    with proxy.connect() as client:
+        client.half_close()
+        client.expect_end()
+    assert not site.connections
+    assert proxy.errors() == ""
+
+
+@behaviour("refusals")
+def test_a_backend_that_is_down_is_one_log_line(start_hosts, site):
+    """However many clients are told so; the backend that comes back is served again."""
+    port = free_port()
+    proxy = start_hosts({"default": port})
+    for _ in range(5):
+        assert ask(proxy, "a", method="POST", body=b"x" * 1000).status == 502
+    assert len(proxy.errors().splitlines()) == 1 and str(port) in proxy.errors()
+    with Site("back", port=port):
+        assert ask(proxy, "a").site == "back"
+
+
+# --- floods ------------------------------------------------------------------------------------------
+
+
+def settled_files(proxy):
+    """Return how many descriptors it has open when it has served somebody, and let go of that connection."""
+    ask(proxy, "a")
+    return wait_until_still(proxy.open_files, still=0.2)
+
+
+@behaviour("refusals")
+def test_a_flood_of_half_heads_holds_no_descriptors(start_hosts, site):
+    """200 of them, whose clients neither read nor close: soon after their time is over, all descriptors are free."""
+    proxy = start_hosts({"default": site}, headTimeout=500)
+    before = settled_files(proxy)
+    with contextlib.ExitStack() as stack:
+        for number in range(200):
+            stack.enter_context(proxy.connect()).send(SOUND[: number % 30])
+        wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before", LONG_PATIENCE)
+        assert ask(proxy, "a").site == "one"
+    assert len(site.connections) == 2
+    proxy.check_unharmed()
+
+
+ENDLESS = {
+    "an endless head": (SOUND[:-2] + b"X-Endless: ", b"x" * 65536),
+    "endless headers": (SOUND[:-2], b"X-Endless: 1\r\n" * 5000),
+    "an endless target": (b"GET /", b"x" * 65536),
+    "an endless extension": (chunks(b"5;x="), b"x" * 65536),
+    "an endless trailer": (chunks(b"0\r\nX: "), b"x" * 65536),
+    "endless trailers": (chunks(b"0\r\n"), b"X: 1\r\n" * 10_000),
+    "endless empty lines": (b"", b"\r\n" * 30_000),
+    "a WebSocket that does not wait": (
+        request_text("a", "/silent", headers=["Upgrade: websocket", "Connection: Upgrade"]),
+        b"x" * 65536,
+    ),
+}
+
+
+@behaviour("refusals")
+@pytest.mark.parametrize("what", ENDLESS)
+def test_200_clients_that_never_come_to_an_end_fill_no_memory(start_hosts, site, what):
+    """Each sends as much as is taken, up to 300 KB. What is kept of it is bounded."""
+    proxy = start_hosts({"default": site}, headTimeout=800)
+    assert ask(proxy, "a").site == "one"
+    before = proxy.memory()
+    begin, rest = ENDLESS[what]
+    most = 0
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect()) for _ in range(200)]
+        for client in clients:
+            client.send(begin)
+            client.socket.setblocking(False)
+        for _ in range(5):
+            for client in clients:
+                with contextlib.suppress(OSError):
+                    client.socket.send(rest)
+            most = max(most, proxy.memory() - before)
+        time.sleep(0.2)
+        most = max(most, proxy.memory() - before)
+        assert most < MEMORY_GROWTH, f"it grew by {most:,} bytes: {most / 200:,.0f} for each client"
+        assert ask(proxy, "a").site == "one"
+    proxy.check_unharmed()
+
+
+@behaviour("refusals")
+def test_500_refused_clients_leave_no_descriptors(start_hosts, site):
+    """Refused for every reason, well behaved or not."""
+    proxy = start_hosts({"a": site, "down": free_port()})
+    before = settled_files(proxy)
+    kinds = [get(host="Host: b"), get(host=None), get(host="Host: down"), chunks(b"x\r\n"), b"\x16\x03\x01"]
+    for number in range(500):
+        with proxy.connect() as client:
+            client.send(kinds[number % len(kinds)])
+            if number % 3 == 0:
+                assert receive_answer(client).status in (400, 404, 502)
+            elif number % 3 == 1:
+                client.reset()
+    wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before", LONG_PATIENCE)
+    proxy.check_unharmed()
+
+
+@behaviour("refusals")
+def test_a_refused_client_that_stays_is_closed_all_the_same(start_hosts, site):
+    """It reads nothing, closes nothing, and goes on sending: two seconds, or somewhat more, and its time is over."""
+    proxy = start_hosts({"a": site})
+    before = settled_files(proxy)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect()) for _ in range(20)]
+        for client in clients:
+            client.send(request_text("b", method="POST", headers=["Content-Length: 1000000000"]))
+
+        def send_on():
+            for client in clients:
+                with contextlib.suppress(AssertionError):
+                    client.send(b"x" * 100)
+
+        deadline = time.monotonic() + LONG_PATIENCE
+        while proxy.open_files() > before:
+            assert time.monotonic() < deadline, f"{proxy.open_files() - before} descriptors are still open"
+            send_on()
+            time.sleep(0.05)
+    proxy.check_unharmed()
+
+
+@behaviour("refusals")
+def test_waiting_costs_no_cpu(start_hosts, site):
+    """For a head, for the client to read why it was refused, for the backend to answer before that, for nobody."""
+    proxy = start_hosts({"a": site}, more="headTimeout = 60000")
+    with contextlib.ExitStack() as stack:
+
+        def client_that_sends(data):
+            client = stack.enter_context(proxy.connect())
+            client.send(data)
+            return client
+
+        client_that_sends(b"")
+        client_that_sends(SOUND[:20])
+        client_that_sends(SOUND[:20]).half_close()
+        client_that_sends(chunks(b"5\r\nhel"))
+        client_that_sends(chunks(b"5\r\nhel")).half_close()
+        client_that_sends(SOUND[:-2].replace(b"/sound", b"/slow") + b"\r\n" + get(host=None))
+        client_that_sends(SOUND[:-2].replace(b"/sound", b"/slow") + b"Connection: close\r\n\r\n" + bytes(1000))
+        refused = client_that_sends(request_text("b", method="POST", headers=["Content-Length: 1000"]))
+        wait_until(lambda: len(site.seen) == 2, "two are waiting for the backend's answer")
+        assert receive_answer(refused).status == 404
+        refused.send(b"x")
+        check_quiet(proxy)
+        site.go.set()
+    proxy.check_unharmed()
