@@ -14,7 +14,7 @@ import math
 import random
 import time
 
-from config import LuaError
+from config import LuaError, make_room
 
 POINTS_PER_WEIGHT = 160  # of a backend on the ring of IpHash, as in nginx; more of them spread the clients more evenly
 ENTRIES_PER_BACKEND = 16  # that LeastConn's heap may have before it is made anew
@@ -183,11 +183,12 @@ class LuaBalance:
 
     def pick(self, client_address):
         """Return the backend that the Lua function chooses."""
-        while self.stale:
-            backend = self.stale.pop()
-            self.tables[backend]["up"] = backend.usable
-            self.tables[backend]["active"] = backend.active
         try:
+            make_room(self.lua)
+            while self.stale:
+                backend = self.stale.pop()
+                self.tables[backend]["up"] = backend.usable
+                self.tables[backend]["active"] = backend.active
             number = self.call(*client_address[:2])
         except (LuaError, UnicodeDecodeError) as error:
             self.lua.gccollect()  # it may have run out of memory

@@ -12,6 +12,7 @@ except ImportError:
     LuaRuntime = LuaError = None  # read_config_file says so
 
 MAX_MEMORY = 64 * 1024 * 1024  # bytes that the config, and the functions that it leaves behind, may use
+ROOM = 1024 * 1024  # bytes of it that must be left before a function is called: far more than any arguments need
 
 # Lua gives a program its global names as a table, and this is the one that a config gets. It computes values; it has
 # no business in Python, in files, in other programs or in C, so what could lead there (io, require, load, debug,
@@ -42,6 +43,18 @@ def is_table(value):
 def is_function(value):
     """Tell whether a value from Lua is a function."""
     return lua_type(value) == "function"
+
+
+def make_room(lua):
+    """See that there is memory left for the arguments of a call; raise LuaError when there is not.
+
+    lupa makes strings and tables for Lua outside of the call that they are for. If one did not fit, Lua would know
+    nobody to tell, and would end the whole program.
+    """
+    if lua.get_memory_used() > MAX_MEMORY - ROOM:
+        lua.gccollect()
+        if lua.get_memory_used() > MAX_MEMORY - ROOM:
+            raise LuaError("it took more memory than it may have")
 
 
 class Settings:

@@ -12,6 +12,7 @@ States
     input     READING -> ENDED              there will be no more bytes to read
               READING <-> PAUSED            the peer's write buffer is full; nobody reads until it has drained
               READING -> HELD -> PAUSED     the gate waits for what the backend says; it ends that
+              HELD -> ENDED                 the client has sent its end of file, and nothing that would be held
     output    CONNECTING -> OPEN -> ENDED   the end of file has been sent
               UNCHOSEN -> CONNECTING        the backend has been chosen; until then, the socket is not in epoll
               any -> LOST                   the socket is gone, or never connected; bytes for it are dropped
@@ -117,6 +118,8 @@ class Connection:
             self.flush()
         if events & READ_EVENTS and self.input is READING:
             self.read()
+        if self.input is HELD and self.thorough and self.gate.awaits_answer and self.gate.has_all():
+            self.end_input()
         if self.changed or self.peer.changed:
             self.settle()
 
@@ -208,7 +211,7 @@ class Connection:
                 return self.close_pair
             if self.dropped > DROP_LIMIT:
                 return peer.reset
-        elif self.failed and (self.input is not READING or peer.output is LOST):
+        elif self.failed and output is not REFUSED and (self.input is not READING or peer.output is LOST):
             return self.lose
         elif peer.input is ENDED and not self.write_buffer:
             if output is UNCHOSEN:
@@ -304,6 +307,7 @@ class Connection:
         """Go on to the next address, with a fresh socket or after an error; with none left, lose this side."""
         if self.backend:
             self.backend.error_number = error_number
+            self.backend.set.deadlines.stop(self)
         for backend, (family, _, _, _, address) in self.addresses:
             self.backend, self.address = backend, address
             try:
@@ -337,6 +341,7 @@ class Connection:
         """Tell the client why it is not served, and read on what it may be sending: a close would reset it instead."""
         answer, self.refusal = self.refusal, None
         self.peer.output = REFUSED
+        self.peer.write_buffer.clear()
         self.input, self.pass_on = READING, ignore
         repeat_epoll_event(self, EVENT_MASK)
         self.write(answer)

@@ -13,6 +13,7 @@ The status codes are those of RFC 9110 and RFC 6585, the alerts those of RFC 844
 import errno
 import re
 from http import HTTPStatus
+from socket import MSG_PEEK
 
 from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
 from connection import CLOSED, HELD, PAUSED
@@ -142,10 +143,10 @@ class Gate:
         client = self.client
         if client.output is CLOSED:  # in this very round
             return
-        if client.input is PAUSED:  # it is we who don't read
-            self.entrance.heads.start(self)
-        elif self.refused:
+        if self.refused:
             client.close_pair()
+        elif client.input is PAUSED:  # it is we who don't read
+            self.entrance.heads.start(self)
         else:
             self.refuse(self.too_late())
             client.settle()
@@ -170,7 +171,8 @@ class HttpGate(Gate):
         address = client.address[0]
         trusted = entrance.is_trusted is not None and entrance.is_trusted(address)
         self.reader = RequestReader(self.see_head, address, trusted)
-        self.method = None  # of the last request
+        self.first_method = None  # of the first request
+        self.method = None  # of a request as long as it is not known whether it is refused
         self.answer = b""  # the beginning of the answer to an upgrade
 
     def look(self, data):
@@ -190,7 +192,7 @@ class HttpGate(Gate):
         if passed := reader.take():
             self.backend.write(passed)
         if bad:
-            self.refuse(self.page(bad.status, str(bad)))
+            self.refuse(self.page(bad.status, str(bad), self.method))
         elif reader.waiting_for_upgrade and self.client.input is not HELD:
             self.client.input = HELD
             self.awaits_answer = True
@@ -217,10 +219,15 @@ class HttpGate(Gate):
             return False
         if host is None:
             raise BadRequest(404, "there is no such host here")
+        request = self.reader.request
+        if self.entrance.route and not request.upgrade:  # it may send the client's next request anywhere
+            request.ask_for_close()
         if self.host is None:
+            self.first_method = request.method
             self.choose(host)
         elif host.name != self.host.name:  # by name: a set that changes moves nobody
             raise BadRequest(421, "this connection leads to another host")
+        self.method = None
         return True
 
     def seek_on(self, answer):
@@ -239,13 +246,24 @@ class HttpGate(Gate):
         if len(self.answer) == LONGEST_STATUS or b"\n" in self.answer:
             self.go_on()
 
+    def has_all(self):
+        """Tell, while the client is HELD, whether its end of file has come, and no byte between that and the handshake.
+
+        The backend is told of such an end at once. Behind other bytes, it has to wait until they may be passed on.
+        """
+        try:
+            return not self.reader.held and not self.client.socket.recv(1, MSG_PEEK)
+        except OSError:  # nothing yet, or a reset, of which the socket's own events tell
+            return False
+
     def go_on(self):
         """Read the client again: requests, or, if the backend has agreed, whatever both sides like."""
         client, backend = self.client, self.backend
         self.awaits_answer = False
         backend.pass_on = client.write
-        client.input = PAUSED
-        client.changed = True
+        if client.input is HELD:
+            client.input = PAUSED
+            client.changed = True
         if SWITCHED.match(self.answer):
             client.pass_on = backend.write
             self.advance(self.reader.tunnel)
@@ -263,19 +281,19 @@ class HttpGate(Gate):
         """Answer a client for whom no backend could be reached."""
         timed_out = error_number == errno.ETIMEDOUT
         cause = "no backend answered in time" if timed_out else "no backend takes the connection"
-        self.refuse(self.page(504 if timed_out else 502, cause))
+        self.refuse(self.page(504 if timed_out else 502, cause, self.first_method))
 
     def too_late(self):
         """Return the answer for a client that has taken too long."""
         return self.page(408, "the head of the request did not come in time")
 
-    def page(self, status, cause):
-        """Return an answer that says why a request is refused."""
+    def page(self, status, cause, method=None):
+        """Return an answer that says why a request (of a method, if that is known) is refused."""
         title = f"{status} {HTTPStatus(status).phrase}"
         text = f"{title}: {cause}.\n".encode()
         head = f"HTTP/1.1 {title}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
         head += "Connection: close\r\n\r\n"
-        return head.encode() + (b"" if self.method == b"HEAD" else text)
+        return head.encode() + (b"" if method == b"HEAD" else text)
 
 
 class TlsGate(Gate):
@@ -314,6 +332,7 @@ class TlsGate(Gate):
         if not self.refused:
             self.client.pass_on = self.backend.write
             self.backend.write(self.hello.received)
+            self.hello = None
 
     def give_up(self):
         """Answer a client that has sent its end of file in the middle of its hello; without a byte, it just leaves."""

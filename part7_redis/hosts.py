@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass
 
 from backends import BackendSet
-from config import LuaError
-from names import host_name
+from config import LuaError, make_room
+from names import LONGEST_NAME, host_name
 
 COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
+LONGEST_KEY = len("*.") + LONGEST_NAME  # characters of a key of `hosts`; a longer name finds none
 DEFAULT = "default"  # the key of the host for names that no other has
 
 
@@ -38,6 +39,8 @@ class HostTable:
 
     def named(self, name):
         """Return the Host that has this name, or a "*." that fits; None if there is none, not the default."""
+        if len(name) > LONGEST_KEY:  # what a route returns may be anything
+            return None
         host = self.hosts.get(name)
         while host is None and "." in name:
             _, _, name = name.partition(".")  # "*" stands for any number of labels
@@ -73,6 +76,16 @@ end
 # The commands that a route may give: those that only look something up.
 COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen"
 MOST_QUESTIONS = 20  # that one route may ask
+LARGEST_REPLY = 262_144  # bytes that the answer to one may have
+SMALL_CHANGE = 64  # bytes that each entry of a list takes, besides its own
+
+
+def size_of(reply):
+    """Return the bytes that a reply of redis's takes in Lua, roughly."""
+    if isinstance(reply, list | dict):
+        entries = reply if isinstance(reply, list) else [*reply.keys(), *reply.values()]
+        return sum(SMALL_CHANGE + size_of(entry) for entry in entries)
+    return len(reply) if isinstance(reply, bytes | str) else 0
 
 
 class Route:
@@ -98,16 +111,16 @@ class Route:
         """
         method = target = headers = None
         if request is not None:
-            method, target, headers = request.method, request.target, self.make_headers(request.headers)
-        coroutine = self.call.coroutine(address, request is None, host, method, target, headers)
-        kind, *words = self.resume(coroutine, None)
+            method, target, headers = request.method, request.target, request.headers
+        start = functools.partial(self.start, address, request is None, host, method, target, headers)
+        coroutine, (kind, *words) = self.guarded(start)
         for _ in range(MOST_QUESTIONS):
             if kind == "name":
                 break
             replies = None
             if self.connection.is_ready():
                 replies = yield functools.partial(self.put, words)
-            kind, *words = self.resume(coroutine, self.for_lua(replies))
+            kind, *words = self.guarded(self.resume, coroutine, replies)
         else:
             raise self.complain(f"it asked redis more than {MOST_QUESTIONS} questions")
         name = words[0] if words else None
@@ -115,10 +128,21 @@ class Route:
             raise self.complain("it returned neither the name of a host nor nil")
         return name and (host_name(name) or name)
 
-    def resume(self, coroutine, reply):
-        """Let the function run, up to its end or its next question; return "name" or "ask", and what belongs to it."""
+    def start(self, address, tls, host, method, target, headers):
+        """Let the function run up to its end or its first question; return the coroutine, and what it says."""
+        headers = headers and self.make_headers(headers)
+        coroutine = self.call.coroutine(address, tls, host, method, target, headers)
+        return coroutine, coroutine.send(None)
+
+    def resume(self, coroutine, replies):
+        """Let the function run up to its end or its next question; return "name" or "ask", and what belongs to it."""
+        return coroutine.send(self.for_lua(replies))
+
+    def guarded(self, step, *arguments):
+        """Return what a step in Lua returns; log what goes wrong there, and raise RouteError."""
         try:
-            return coroutine.send(reply)
+            make_room(self.lua)
+            return step(*arguments)
         except (LuaError, UnicodeDecodeError) as error:
             self.lua.gccollect()  # it may have run out of memory
             raise self.complain(str(error).partition("\n")[0] or "it took more memory than it may have") from None
@@ -134,6 +158,8 @@ class Route:
         (reply,) = replies
         if isinstance(reply, Exception):
             return None, str(reply)
+        if size_of(reply) > LARGEST_REPLY:  # lupa has to find room for it, see make_room
+            return None, f"a reply of more than {LARGEST_REPLY} bytes"
         return (self.lua.table_from(reply) if isinstance(reply, list | dict) else reply,)
 
     def make_headers(self, headers):

@@ -22,6 +22,7 @@ except ImportError:
 
 
 MAX_HEAD = 16384  # bytes of a request's head, the empty line included
+MAX_HEADERS = 128  # lines of a head; each takes much more memory than the few bytes that it may be
 MAX_LINE = 4096  # bytes of the line before a chunk, and of all the trailers of a body
 MAX_LENGTH = 2**63 - 1  # bytes of a body; more would not fit a signed number of 64 bits
 MAX_HELD = 131072  # bytes behind the handshake of a WebSocket; a client has no reason to send any before the answer
@@ -38,6 +39,8 @@ DROPPED = {
     b"proxy",  # a CGI backend makes HTTP_PROXY of it, and then uses that as its proxy
 }
 WATCHED = CLAIMS | REWRITTEN | DROPPED
+# To CGI, all signs but letters and digits are the same in a name: for us it is "-".
+AS_IN_CGI = bytes(sign if chr(sign).isalnum() and sign < 128 else ord("-") for sign in range(256))
 NOTHING = ()  # the values of a header that is not there
 
 
@@ -107,8 +110,8 @@ class Request:
             key = name.lower()
             if key in WATCHED:
                 self.watched.setdefault(key, []).append(value)
-            elif b"_" not in key or key.replace(b"_", b"-") not in WATCHED:
-                # What is left out: a CGI backend takes X_Forwarded_For for X-Forwarded-For.
+            elif key.translate(AS_IN_CGI) not in WATCHED:
+                # What is left out: a CGI backend takes X_Forwarded_For for X-Forwarded-For, some X.Forwarded.For, too.
                 self.kept += name, b": ", value, b"\r\n"
 
     def find_length(self):
@@ -144,7 +147,7 @@ class Request:
             raise BadRequest(400, "no Host header")
         if self.method == b"CONNECT":
             raise BadRequest(400, "CONNECT is for another kind of proxy")
-        if b"#" in self.target or self.target == b"*" and self.method != b"OPTIONS":
+        if b"#" in self.target or self.target.startswith(b"*") and (self.method, self.target) != (b"OPTIONS", b"*"):
             raise BadRequest(400, "a target that is no path")
         if not self.target.startswith((b"/", b"*")):
             return self.find_host_in_target(host)
@@ -179,6 +182,10 @@ class Request:
         values = self.watched.get(b"upgrade", NOTHING)
         is_plain = self.method == b"GET" and self.version == "1.1" and self.length == 0
         return is_plain and len(values) == 1 and values[0].lower() == b"websocket" and b"upgrade" in self.tokens
+
+    def ask_for_close(self):
+        """Ask the backend to end the connection behind its answer."""
+        self.tokens = [b"close", *(token for token in self.tokens if token == b"upgrade")]
 
     def written_anew(self, address, trusted):
         """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
@@ -263,6 +270,7 @@ class RequestReader:
                 position = self.step(self, data, position)
         except BadRequest:
             self.step = RequestReader.ignore
+            self.parts, self.head = None, bytearray()  # the client may linger, and need not take so much memory
             raise
 
     def tunnel(self) -> None:
@@ -309,6 +317,8 @@ class RequestReader:
             pass  # so ends a head with Upgrade, or with CONNECT, and we see to these ourselves
         except httptools.HttpParserError as error:
             raise BadRequest(505 if "HTTP version" in str(error) else 400, f"malformed HTTP: {error}") from None
+        if len(self.parts.headers) > MAX_HEADERS:
+            raise BadRequest(431, f"more than {MAX_HEADERS} headers")
 
     def finish_head(self):
         """Check the head that is complete now, and pass it on."""

@@ -47,14 +47,14 @@ BEHAVIOURS = [
     row(
         "serves requests",
         "serves a request; one after another; relays an error response, a chunked response, every byte value",
-        "yes yes yes yes yes yes",
+        "yes yes yes yes yes yes yes",
         "easy, 20 minutes",
         "pass one request to the backend and its answer back, again and again",
     ),
     row(
         "several clients",
         "serves several clients at once (four 1 s answers in under 2 s)",
-        "no yes yes yes yes yes",
+        "no yes yes yes yes yes yes",
         "medium, 30 minutes",
         "several clients at once: the second one waits for the first",
         part1=ONE_AT_A_TIME,
@@ -62,7 +62,7 @@ BEHAVIOURS = [
     row(
         "idle client",
         "an idle client holds up nobody",
-        "no yes yes yes yes yes",
+        "no yes yes yes yes yes yes",
         "easy, 5 minutes",
         "a client that says nothing holds up all the others",
         part1=ONE_AT_A_TIME,
@@ -70,7 +70,7 @@ BEHAVIOURS = [
     row(
         "busy stream",
         "a stream at full speed leaves room for a small request",
-        "no yes yes yes yes yes",
+        "no yes yes yes yes yes yes",
         "easy, 10 minutes",
         "one big download holds up everybody else",
         part1=ONE_AT_A_TIME,
@@ -78,7 +78,7 @@ BEHAVIOURS = [
     row(
         "request in pieces",
         "takes a request that arrives in two pieces",
-        "no yes yes yes yes yes",
+        "no yes yes yes yes yes yes",
         "easy, 15 minutes",
         "when a request arrives in two pieces, the second is lost",
         part1=ONE_READ,
@@ -86,7 +86,7 @@ BEHAVIOURS = [
     row(
         "both directions",
         "keeps a connection open for many requests; carries both directions at once (echo, WebSocket-like)",
-        "no yes yes yes yes yes",
+        "no yes yes yes yes yes yes",
         "medium, 30 minutes",
         "a connection is good for one request only",
         part1=ONE_READ,
@@ -94,7 +94,7 @@ BEHAVIOURS = [
     row(
         "slow client",
         "a slow client gets every byte (10 MB and up)",
-        "yes no no yes yes yes",
+        "yes no no yes yes yes yes",
         "hard, 60 minutes",
         "a slow client loses bytes",
         part2=SHORT_WRITES,
@@ -103,7 +103,7 @@ BEHAVIOURS = [
     row(
         "slow backend",
         "a slow backend gets every byte of an upload",
-        "no no no yes yes yes",
+        "no no no yes yes yes yes",
         "easy, 15 minutes",
         "a slow backend loses bytes of an upload",
         part1=ONE_READ,
@@ -113,7 +113,7 @@ BEHAVIOURS = [
     row(
         "half-closed client",
         "a half-closed client still gets its answer",
-        "yes no no yes yes yes",
+        "yes no no yes yes yes yes",
         "medium, 30 minutes",
         "a client that has finished sending gets no answer",
         part2=END_IS_GONE,
@@ -122,7 +122,7 @@ BEHAVIOURS = [
     row(
         "bounded memory",
         "memory stays bounded while a client stalls in a 200 MB answer that then arrives whole",
-        "yes no no yes yes yes",
+        "yes no no yes yes yes yes",
         "hard, 45 minutes",
         "a client that stalls in a big answer fills the memory, or loses bytes",
         part2=SHORT_WRITES,
@@ -131,7 +131,7 @@ BEHAVIOURS = [
     row(
         "silent connect",
         "a backend that does not accept holds up nobody else",
-        "no no no yes yes yes",
+        "no no no yes yes yes yes",
         "medium, 30 minutes",
         "a backend that does not accept stops everything",
         part1=ONE_AT_A_TIME,
@@ -141,7 +141,7 @@ BEHAVIOURS = [
     row(
         "out of descriptors",
         "survives running out of file descriptors",
-        "yes no no yes yes yes",
+        "yes no no yes yes yes yes",
         "hard, 45 minutes",
         "running out of file descriptors turns clients away, or ends the program",
         part2=NO_DESCRIPTORS,
@@ -150,21 +150,21 @@ BEHAVIOURS = [
     row(
         "survives",
         "survives: client gone mid-answer, backend down, backend dying mid-answer, backend coming back",
-        "yes yes yes yes yes yes",
+        "yes yes yes yes yes yes yes",
         "medium, 30 minutes",
         "a client or a backend that vanishes takes the proxy with it, or nobody tells the other side",
     ),
     row(
         "frugal",
         "leaks no file descriptors; burns no CPU when idle",
-        "yes yes yes yes yes yes",
+        "yes yes yes yes yes yes yes",
         "medium, 20 minutes",
         "descriptors stay open, or the CPU is busy when nothing happens",
     ),
     row(
         "good manners",
         "says when it is ready; stops cleanly; explains wrong usage and a port in use",
-        "yes yes yes yes yes yes",
+        "yes yes yes yes yes yes yes",
         "easy, 20 minutes",
         "starting and stopping: the start line, signals, one line for a bad start",
     ),
@@ -172,7 +172,7 @@ BEHAVIOURS = [
         "reads Lua",
         "reads Lua: computed values, a number for a string; explains a missing file, a syntax error, "
         "a missing or wrong setting; cannot reach Python",
-        "– – yes yes yes yes",
+        "– – yes yes yes yes yes",
         "medium, 60 minutes",
         "settings from a Lua file",
         config=True,
@@ -181,14 +181,14 @@ BEHAVIOURS = [
         "hard use",
         "takes hard use: 100 MB each way, 500 clients, resets passed on, small turns without a stall, "
         "a random mix of everything",
-        "– – – yes yes yes",
+        "– – – yes yes yes yes",
         "hard, 120 minutes",
         "hard use: big transfers, many clients, resets, a random mix",
     ),
     row(
         "backend down",
         "goes on when a backend refuses, dies or answers no connect: another one gets its clients, and all they sent",
-        "no no no no yes yes",
+        "no no no no yes yes yes",
         "medium, 60 minutes",
         "a backend that is down costs clients, even when another one could serve them",
         config=True,
@@ -201,7 +201,7 @@ BEHAVIOURS = [
         "several backends",
         "spreads clients over several backends: in turn, by weight, by the fewest connections, at random, by address; "
         "backups stand by",
-        "– – – – yes yes",
+        "– – – – yes yes yes",
         "hard, 120 minutes",
         "several backends, and five ways to spread clients over them",
         config=True,
@@ -209,7 +209,7 @@ BEHAVIOURS = [
     row(
         "left out",
         "leaves a failing backend out for a while, then lets one client try; never the only one; all down and back",
-        "– – – – yes yes",
+        "– – – – yes yes yes",
         "hard, 60 minutes",
         "a backend that fails is tried again and again",
         config=True,
@@ -217,7 +217,7 @@ BEHAVIOURS = [
     row(
         "health checks",
         "checks its backends: down after `fall`, up after `rise`; by HTTP also those that accept and never answer",
-        "– – – – yes yes",
+        "– – – – yes yes yes",
         "hard, 90 minutes",
         "health checks",
         config=True,
@@ -225,7 +225,7 @@ BEHAVIOURS = [
     row(
         "Lua chooses",
         "lets a Lua function of the config choose; round robin when it fails; it can't get out of Lua",
-        "– – – – yes yes",
+        "– – – – yes yes yes",
         "medium, 60 minutes",
         "a Lua function that chooses the backend",
         config=True,
@@ -233,7 +233,7 @@ BEHAVIOURS = [
     row(
         "backend settings",
         "explains a wrong setting by its full name (`backends[2].port`), and one that looks misspelt",
-        "– – – – yes yes",
+        "– – – – yes yes yes",
         "medium, 60 minutes",
         "wrong settings of several backends, explained",
         config=True,
@@ -241,7 +241,7 @@ BEHAVIOURS = [
     row(
         "by host",
         "sends each host to its own backends, and never a request to those of another, on the same connection either",
-        "no no no no no yes",
+        "no no no no no yes yes",
         "hard, 120 minutes",
         "several sites behind one address: the Host header of each request decides",
         config=True,
@@ -251,7 +251,7 @@ BEHAVIOURS = [
         "host names",
         "finds the host: exact before the longest `*.` before the default, whatever the case, port or last dot; "
         "each has its own balance and checks; IPv6, too",
-        "– – – – – yes",
+        "– – – – – yes yes",
         "medium, 60 minutes",
         "which of its hosts a name stands for",
         config=True,
@@ -259,7 +259,7 @@ BEHAVIOURS = [
     row(
         "who the client is",
         "tells the backend who the client is, in each request's X-Forwarded-For; believes only trusted proxies",
-        "no no no no no yes",
+        "no no no no no yes yes",
         "medium, 60 minutes",
         "the backend sees the proxy's address in place of the client's",
         config=True,
@@ -268,7 +268,7 @@ BEHAVIOURS = [
     row(
         "PROXY protocol",
         "tells the backend who the client is by the PROXY protocol, v1 and v2, in one piece with what follows",
-        "– – – – – yes",
+        "– – – – – yes yes",
         "medium, 45 minutes",
         "where bytes can't be changed, the PROXY protocol says who the client is",
         config=True,
@@ -276,7 +276,7 @@ BEHAVIOURS = [
     row(
         "by server name",
         "routes TLS by server name, in however many pieces and records it comes; what can't be served gets an alert",
-        "– – – – – yes",
+        "– – – – – yes yes",
         "hard, 120 minutes",
         "several TLS sites behind one address: the server name in the ClientHello decides",
         config=True,
@@ -284,7 +284,7 @@ BEHAVIOURS = [
     row(
         "WebSocket by host",
         "upgrades to a WebSocket by host, with the bytes behind the handshake; a refused upgrade opens no gate",
-        "no no no no no yes",
+        "no no no no no yes yes",
         "hard, 90 minutes",
         "WebSockets at several hosts",
         config=True,
@@ -293,7 +293,7 @@ BEHAVIOURS = [
     row(
         "smuggling",
         "refuses what could be smuggled: two lengths, bad chunks, two Hosts, bare LF; pieces change nothing",
-        "no no no no no yes",
+        "no no no no no yes yes",
         "hard, 180 minutes",
         "requests that a backend could read in another way",
         config=True,
@@ -303,7 +303,7 @@ BEHAVIOURS = [
         "refusals",
         "says why it refuses (404, 408, 421, 431, 500, 502, 504, 505), even to a client that is still sending; "
         "floods cost neither memory nor descriptors",
-        "– – – – – yes",
+        "– – – – – yes yes",
         "hard, 120 minutes",
         "a client that is refused gets to read why",
         config=True,
@@ -311,7 +311,7 @@ BEHAVIOURS = [
     row(
         "Lua names the host",
         "lets a Lua function of the config name the host; an error in it is a 500, and it can't get out of Lua",
-        "– – – – – yes",
+        "– – – – – yes yes",
         "medium, 60 minutes",
         "a Lua function that names the host",
         config=True,
@@ -319,7 +319,7 @@ BEHAVIOURS = [
     row(
         "host settings",
         'explains a wrong setting of a host by its full name (`hosts["a"].backends[1].port`)',
-        "– – – – – yes",
+        "– – – – – yes yes",
         "medium, 45 minutes",
         "wrong settings of hosts, explained",
         config=True,

@@ -10,4 +10,5 @@ PARTS = {
     4: "part4_buffering",
     5: "part5_backends",
     6: "part6_hosts",
+    7: "part7_redis",
 }
