@@ -28,6 +28,7 @@ from support.peers import (
     request_text,
     send_byte_by_byte,
     wait_until,
+    wait_until_still,
 )
 
 behaviour = pytest.mark.behaviour
@@ -803,3 +804,82 @@ def test_the_parts_own_config_works(command, strict, one, two):
         assert ask(proxy, "site1.localhost").site == "one"
         assert ask(proxy, "x.site2.localhost").site == "two"
         assert ask(proxy, "elsewhere.example").site == "one"
+
+
+# --- what attackers tried ----------------------------------------------------------------------------
+
+
+@behaviour("WebSocket by host")
+@needs_hosts
+@pytest.mark.parametrize("way", ["with the handshake", "a moment later"])
+def test_a_client_that_leaves_before_its_handshake_is_answered_is_noticed(start_hosts, one, way):
+    """The backend learns that it has gone, and need not answer; nobody's descriptors wait for that."""
+
+    class Speechless(EchoBackend):
+        def serve(self, connection):
+            while self.receive(connection):
+                pass
+
+    with Speechless() as backend:
+        proxy = start_hosts({"one.localhost": one, "ws.localhost": backend})
+        assert ask(proxy, "one.localhost").site == "one"
+        before = wait_until_still(proxy.open_files, still=0.2)
+        with proxy.connect() as client:
+            client.send(request_text("ws.localhost", headers=HANDSHAKE))
+            if way == "a moment later":
+                wait_until(lambda: backend.connections, "the handshake has arrived")
+                check_quiet(proxy, seconds=0.2)
+        wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
+    check_no_harm(proxy)
+
+
+@behaviour("WebSocket by host")
+@needs_hosts
+def test_a_client_that_ends_its_side_behind_a_handshake_still_gets_the_answer(start_hosts, one, socket_site):
+    """And what it sent behind the handshake still gets to the backend, before the end."""
+    proxy = start_hosts({"one.localhost": one, "ws.localhost": socket_site})
+    for behind in (b"", b"hello"):
+        with proxy.connect() as client:
+            client.send(request_text("ws.localhost", headers=HANDSHAKE) + behind)
+            client.half_close()
+            assert receive_answer(client).status == 101
+            assert client.receive_exactly(len(behind)) == behind
+            client.expect_end()
+    check_no_harm(proxy)
+
+
+@behaviour("refusals")
+@needs_hosts
+def test_a_refusal_behind_head_has_a_body_of_its_own(start_hosts, one):
+    """What is refused is not the HEAD before it; only the answer to a HEAD has no body."""
+    proxy = start_hosts({"one.localhost": one}, headTimeout=300)
+    for bad, status in ((b"GET /", 408), (b"\0", 400), (request_text("two.localhost"), 404)):
+        with proxy.connect() as client:
+            client.send(request_text("one.localhost", method="HEAD"))
+            assert receive_answer(client, "HEAD").status == 200
+            client.send(bad)
+            answer = receive_answer(client)
+            assert (answer.status, str(status) in answer.body.decode()) == (status, True), answer
+    with proxy.connect() as client:
+        client.send(request_text("two.localhost", method="HEAD"))
+        assert receive_answer(client, "HEAD").status == 404
+        client.expect_end()
+    check_no_harm(proxy)
+
+
+@behaviour("Lua names the host")
+@needs_hosts
+def test_a_route_that_hoards_memory_does_not_take_the_proxy_with_it(start_hosts, one):
+    """It fills all that Lua may have, and keeps it: the next request's headers would be some texts too many."""
+    fill = "for _, size in ipairs({1000, 10, 1}) do "
+    fill += "pcall(function() while true do hoard[#hoard + 1] = ('x'):rep(size) .. #hoard end end) end"
+    proxy = start_hosts({"default": one}, more=f"hoard = {{}}\nfunction route(request) {fill} end")
+    headers = [f"X-{number}: {number}" for number in range(100)]
+    statuses = []
+    for _ in range(4):
+        with proxy.connect() as client:
+            client.send(request_text("a.localhost", headers=headers))
+            statuses.append(receive_answer(client).status)
+    assert statuses[1:] == [500, 500, 500], statuses
+    assert proxy.errors().count("\n") == 1 and "memory" in proxy.errors(), proxy.errors()
+    proxy.check_unharmed()
