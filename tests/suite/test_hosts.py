@@ -7,6 +7,7 @@ alone.
 import contextlib
 import pathlib
 import socket
+import threading
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from support.harness import Command, Proxy, check_one_line, check_quiet, run_bri
 from support.peers import (
     HOST,
     LONG_PATIENCE,
+    PATIENCE,
     Client,
     EchoBackend,
     HttpBackend,
@@ -815,10 +817,13 @@ def test_the_parts_own_config_works(command, strict, one, two):
 def test_a_client_that_leaves_before_its_handshake_is_answered_is_noticed(start_hosts, one, way):
     """The backend learns that it has gone, and need not answer; nobody's descriptors wait for that."""
 
+    gone = threading.Event()
+
     class Speechless(EchoBackend):
         def serve(self, connection):
             while self.receive(connection):
                 pass
+            gone.set()
 
     with Speechless() as backend:
         proxy = start_hosts({"one.localhost": one, "ws.localhost": backend})
@@ -829,6 +834,7 @@ def test_a_client_that_leaves_before_its_handshake_is_answered_is_noticed(start_
             if way == "a moment later":
                 wait_until(lambda: backend.connections, "the handshake has arrived")
                 check_quiet(proxy, seconds=0.2)
+        assert gone.wait(PATIENCE), "the backend has not been told"
         wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
     check_no_harm(proxy)
 
