@@ -274,11 +274,12 @@ def has_ipv6():
 def test_it_listens_on_the_address_it_is_told(start_hosts, one):
     """On "::" both IPv6 and IPv4 come in, and who comes by IPv4 has a plain IPv4 address; without, IPv4 alone."""
     by_ipv6 = ["::1"] if has_ipv6() else []  # where a machine has none, the rest holds all the same
-    proxy = start_hosts({"default": one}, listenAddress="::" if by_ipv6 else "127.0.0.1")
+    more = 'function route(request) assert(not request.address:find("ffff")) end'
+    proxy = start_hosts({"default": one}, listenAddress="::" if by_ipv6 else "127.0.0.1", more=more)
     for address in [HOST, *by_ipv6]:
         with Client(proxy.port, address=address) as client:
             client.send(request_text("localhost"))
-            assert receive_answer(client).site == "one"
+            assert receive_answer(client).site == "one", "route has seen another address"
         assert one.seen[-1].values("X-Forwarded-For") == [address]
     plain = start_hosts({"default": one})
     assert ask(plain, "localhost").site == "one"
