@@ -574,7 +574,9 @@ def test_no_other_upgrade_opens_a_gate(start_hosts, one, socket_site, headers):
     with proxy.connect() as client:
         client.send(request_text("ws.localhost", "/page", headers=headers) + body)
         assert receive_answer(client).site == "sockets"
-        if "Connection: close" not in headers:
+        if "Connection: close" in headers or body:  # behind a GET with a body, nothing more is read either
+            client.expect_end()
+        else:
             client.send(SMUGGLED)
             assert receive_answer(client).status == 400
     request = socket_site.seen[0]
