@@ -148,8 +148,6 @@ class Connection:
             # already: it may stand right behind these bytes. Nor with urgent data, before which reads stop, see tcp(7).
             if count < most and not self.thorough or self.input is not READING:
                 return
-            if self.most < BUFFER_SIZE:  # to look closely takes time: one read was a turn
-                break
         repeat_epoll_event(self, EVENT_MASK)
 
     def end_input(self):

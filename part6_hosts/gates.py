@@ -24,7 +24,7 @@ from proxy_protocol import proxy_header
 
 LINGER_SECONDS = 2  # that a refused client has to read why, before its connection is closed
 HANDSHAKE_FAILURE = 40  # an alert
-LOOKS_AT = 8192  # bytes of a client's requests in one turn, unless they are known to belong to a body
+LOOKS_AT = 1024  # bytes of a client's requests in one read, unless they are known to belong to a body
 LONGEST_STATUS = 13  # bytes of an answer within which its status code has come
 SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
 
