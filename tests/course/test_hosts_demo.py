@@ -269,6 +269,21 @@ def test_the_tls_site_survives_bad_clients(demo):
     assert demo.printed().endswith("Ctrl-C stops it.\n"), with_output("more than that is printed", demo.printed())
 
 
+def test_the_tls_site_misses_its_proxy_line(tmp_path):
+    """Who removes sendProxyProtocol from hosts.lua, to see what happens, is told."""
+    demo = Demo(tmp_path)
+    try:
+        _, text = demo.ask_securely(ssl.TLSVersion.TLSv1_3)
+        port = int(re.search(r"secure, at 127\.0\.0\.1:(\d+)", text)[1])
+        with socket.create_connection((HOST, port), PATIENCE) as plain, pytest.raises(OSError):
+            ssl.create_default_context(cafile=demo.authority()).wrap_socket(plain, server_hostname="secure.localhost")
+        line = 'The TLS site was sent no PROXY line. Does its host in hosts.lua say sendProxyProtocol = "v1"?\n'
+        wait_until(lambda: demo.printed().endswith(line), f"{line!r} on the screen")
+        assert demo.ask_securely(ssl.TLSVersion.TLSv1_3)[0].status == 200
+    finally:
+        demo.kill()
+
+
 # --- in a browser ------------------------------------------------------------------------------------
 
 
@@ -447,9 +462,12 @@ def test_a_missing_package_is_named(package, tmp_path):
     assert re.search(rf"pip install .*\b{package}\b", line), line
 
 
-def test_make_hosts_starts_this(tmp_path):
+def test_make_hosts_starts_this():
     """The Makefile's target runs this program, and installs what it imports."""
     makefile = (ROOT / "Makefile").read_text()
     recipe = re.search(r"^hosts: \.venv/ready-to-hosts\n\t(.*)$", makefile, re.MULTILINE)[1]
     program = shlex.split(recipe.removeprefix("@"))[-1]
     assert str(ROOT / program) == COMMAND[-1]
+    pattern = re.search(r"grep -E '(.*)' requirements\.txt", makefile)[1]
+    installed = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(pattern, line)]
+    assert sorted(re.split(r"\W", line)[0] for line in installed) == ["httptools", "lupa", "tornado", "trustme"]
