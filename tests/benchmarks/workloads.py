@@ -138,10 +138,11 @@ def check_slow_upload(contender):
     So every byte that the backend's socket does not take at once has to wait somewhere, or is lost, on every run.
     """
     with (
-        CollectingBackend(BIG, stalled=True, receive_buffer=SMALL_BUFFER) as backend,
+        CollectingBackend(BIG, stalled=True, with_head=True, receive_buffer=SMALL_BUFFER) as backend,
         contender.started_afresh(backend.port) as fresh,
         Client(fresh.port, timeout=10) as client,
     ):
+        client.send(f"PUT /upload/slow HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {BIG}\r\n\r\n".encode())
         send_pattern_in_background(client, BIG)
         wait_until(lambda: client.sent, "the upload has begun")
         wait_until_still(lambda: client.sent)

@@ -6,10 +6,15 @@ The sites listen on free ports, and hosts.lua, the proxy's config, gets these fr
 ends everything.
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main is there to see to it: the imports take a moment
+
 import asyncio
 import os
 import pathlib
-import signal
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,15 +38,26 @@ Or in another terminal:
   curl -H 'Host: site1.localhost' {anywhere}        # the same: the name is all that counts
   curl --interface 127.0.0.9 {site1}       # as another client
   curl -H 'X-Forwarded-For: 192.0.2.1' {site1}      # a lie, which is not passed on
-  curl --cacert {directory}/ca.pem {secure}
+  curl --cacert {authority} {secure}
 
 Ctrl-C stops it."""
 
 
+def find_port(variable, default):
+    """Return the port that the proxy is to listen on; end the program when it can't, and say how to choose another."""
+    port = os.environ.get(variable) or default
+    try:
+        socket.create_server(("", int(port))).close()
+    except (OSError, OverflowError, ValueError) as error:  # the latter two: no port has that number
+        reason = getattr(error, "strerror", None) or "no such port"
+        sys.exit(f"Couldn't listen on port {port}: {reason}. Free it, or choose another: make hosts {variable}=8888")
+    return port
+
+
 def find_places():
     """Return the addresses to open, by name."""
-    port = os.environ.get("RSP_LISTEN_PORT") or "8000"
-    tls_port = os.environ.get("RSP_LISTEN_TLS_PORT") or "8443"
+    port = find_port("RSP_LISTEN_PORT", "8000")
+    tls_port = find_port("RSP_LISTEN_TLS_PORT", "8443")
     names = {"front": "localhost", "site1": "site1.localhost", "blog": "blog.site2.localhost"}
     names |= {"shop": "any.thing.site2.localhost", "chat": "chat.localhost", "anywhere": "127.0.0.1"}
     places = {place: f"http://{name}:{port}/" for place, name in names.items()}
@@ -85,7 +101,7 @@ def start_sites(places, directory):
 
 
 def start_proxy(ports):
-    """Start part 6 with hosts.lua, and return it when it is ready; when it isn't, end as it does."""
+    """Start part 6 with hosts.lua."""
     environment = os.environ | {f"RSP_DEMO_{name}": str(port) for name, port in ports.items()}
     program = [sys.executable, PROXY, HERE / "hosts.lua"]
     return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
@@ -106,10 +122,11 @@ def main():
             if not all(start_lines):  # it has said why, on stderr
                 sys.exit(proxy.wait())
             print(*start_lines, sep="", end="")
-            print(WHERE_TO_LOOK.format(directory=directory, **vars(places)), flush=True)
+            print(WHERE_TO_LOOK.format(authority=shlex.quote(f"{directory}/ca.pem"), **vars(places)), flush=True)
             sys.exit(proxy.wait())
     except ImportError as error:
-        sys.exit(f"The demo needs {error.name}. Install what it needs: pip install lupa httptools tornado trustme")
+        name = error.name.partition(".")[0]
+        sys.exit(f"The demo needs {name}. Install what it needs: pip install lupa httptools tornado trustme")
     except KeyboardInterrupt:
         print()
     finally:

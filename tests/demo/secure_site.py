@@ -28,16 +28,21 @@ PATIENCE = 30  # seconds that a silent client may stay
 
 
 def read_proxy_line(connection):
-    """Return the line that the proxy puts in front; raise ConnectionError if something else is there.
+    """Return the line that the proxy puts in front; None, and a complaint on stderr, if something else is there.
 
-    It is read byte by byte, since the next byte already belongs to TLS, which reads from the socket by itself.
+    It is read byte by byte, since the next byte already belongs to TLS, which reads from the socket by itself. Raises
+    ConnectionError if the proxy leaves in the middle of it.
     """
     line = b""
     while not line.endswith(b"\r\n"):
         byte = connection.recv(1)
+        if not byte:
+            raise ConnectionError("the proxy has left")
         line += byte
-        if not byte or len(line) > LONGEST_LINE or not b"PROXY ".startswith(line[:6]):
-            raise ConnectionError("there is no PROXY line in front: who has connected is not the proxy")
+        if not b"PROXY ".startswith(line[:6]) or len(line) > LONGEST_LINE:
+            complaint = 'The TLS site was sent no PROXY line. Does its host in hosts.lua say sendProxyProtocol = "v1"?'
+            print(complaint, file=sys.stderr, flush=True)
+            return None
     return line.decode("latin-1").strip()
 
 
@@ -128,13 +133,15 @@ class SecureServer(http.server.ThreadingHTTPServer):
 
     @staticmethod
     def note_name(tls, name, context):
-        """Keep the name that stands in the ClientHello."""
+        """Keep the name that stands in the ClientHello, or None."""
         tls.name_asked_for = name
 
     def finish_request(self, connection, address):
         """Serve a connection, in its own thread."""
         connection.settimeout(PATIENCE)
         line = read_proxy_line(connection)
+        if line is None:
+            return
         if connection.recv(1, socket.MSG_PEEK) != HANDSHAKE:
             PlainHandler(connection, line, self)
             return

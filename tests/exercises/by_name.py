@@ -1,12 +1,9 @@
 """For the exercises of part 6: a proxy that chooses by name, and clients who ask it for one."""
 
-import socket
-import ssl
-
 from several import start_config
-from suite.test_backends import backend_text
+from support.configs import hosts_text
 from support.harness import Command
-from support.peers import HOST, PATIENCE, free_port
+from support.peers import CHUNK, Client, free_port
 
 
 def start_by_name(work, name, *backends):
@@ -15,61 +12,28 @@ def start_by_name(work, name, *backends):
     return start_config(work, name, *backends, RSP_LISTEN_TLS_PORT=tls_port), tls_port
 
 
-def hosts_text(tls_port, hosts):
-    """Return the text of a config with hosts: a dict of names and, for each, its backend, or that and more settings."""
-    entries = []
-    for name, value in hosts.items():
-        backend, *more = value if isinstance(value, tuple) else (value,)
-        fields = ", ".join([f"backends = {{{backend_text(backend)}}}", *more])
-        entries.append(f'["{name}"] = {{{fields}}}')
-    tls = f'listenTlsPort = "{tls_port}"\n' if tls_port else ""
-    return f'listenPort = "{{port}}"\n{tls}hosts = {{{", ".join(entries)}}}\n'
+def start_hosts(work, hosts):
+    """Return the student's proxy, started with hosts as for hosts_text, and its port for TLS."""
+    tls_port = free_port()
+    text = hosts_text(hosts, listenTlsPort=str(tls_port))
+    return work.start_command(Command(work.command().words, text), 0), tls_port
 
 
-def start_hosts(work, tls_port, hosts):
-    """Return the student's proxy, started with virtual hosts; arguments as for hosts_text."""
-    return work.start_command(Command(work.command().words, hosts_text(tls_port, hosts)), 0)
-
-
-def request(host, *headers, target="/"):
-    """Return a request, as bytes."""
-    return "\r\n".join([f"GET {target} HTTP/1.1", f"Host: {host}", *headers, "\r\n"]).encode()
-
-
-def hello(name):
-    """Return the first message of a TLS client, as bytes; a name of None is not mentioned in it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    outgoing = ssl.MemoryBIO()
-    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
-    try:
-        client.do_handshake()
-    except ssl.SSLWantReadError:  # it has said hello, and waits
-        return outgoing.read()
-
-
-def ask_for(port, *pieces, source=HOST):
+def ask_for(port, *pieces, **options):
     """Send some bytes on a connection of their own, piece by piece; return what exchange returns."""
-    with connect_to(port, source) as sock:
+    with Client(port, **options) as client:
         for piece in pieces[:-1]:
-            sock.sendall(piece)
-        return exchange(sock, pieces[-1])
+            client.send(piece)
+        return exchange(client, pieces[-1])
 
 
-def connect_to(port, source=HOST):
-    """Return a connection to a port, from an address of this machine, that sends each piece by itself."""
-    sock = socket.create_connection((HOST, port), PATIENCE, source_address=(source, 0))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
-def exchange(sock, data):
+def exchange(client, data):
     """Send bytes; return the letter of the backend that has answered, or all of the proxy's own answer, as bytes."""
     answer = b""
     try:
-        sock.sendall(data)
-        answer = sock.recv(1)
-        while answer[:1] in (b"H", b"\x15") and (more := sock.recv(65536)):
+        client.socket.sendall(data)
+        answer = client.socket.recv(1)
+        while answer[:1] in (b"H", b"\x15") and (more := client.socket.recv(CHUNK)):
             answer += more
     except TimeoutError:
         return answer or b"nothing"

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 
-from suite.test_backends import config_text
+from support.configs import config_text
 from support.harness import Command
 from support.peers import HOST, PATIENCE, Backend
 

@@ -7,6 +7,7 @@ alone.
 import contextlib
 import pathlib
 import socket
+import threading
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from support.harness import Command, Proxy, check_one_line, check_quiet, run_bri
 from support.peers import (
     HOST,
     LONG_PATIENCE,
+    PATIENCE,
     Client,
     EchoBackend,
     HttpBackend,
@@ -28,6 +30,7 @@ from support.peers import (
     request_text,
     send_byte_by_byte,
     wait_until,
+    wait_until_still,
 )
 
 behaviour = pytest.mark.behaviour
@@ -271,11 +274,12 @@ def has_ipv6():
 def test_it_listens_on_the_address_it_is_told(start_hosts, one):
     """On "::" both IPv6 and IPv4 come in, and who comes by IPv4 has a plain IPv4 address; without, IPv4 alone."""
     by_ipv6 = ["::1"] if has_ipv6() else []  # where a machine has none, the rest holds all the same
-    proxy = start_hosts({"default": one}, listenAddress="::" if by_ipv6 else "127.0.0.1")
+    more = 'function route(request) assert(not request.address:find("ffff")) end'
+    proxy = start_hosts({"default": one}, listenAddress="::" if by_ipv6 else "127.0.0.1", more=more)
     for address in [HOST, *by_ipv6]:
         with Client(proxy.port, address=address) as client:
             client.send(request_text("localhost"))
-            assert receive_answer(client).site == "one"
+            assert receive_answer(client).site == "one", "route has seen another address"
         assert one.seen[-1].values("X-Forwarded-For") == [address]
     plain = start_hosts({"default": one})
     assert ask(plain, "localhost").site == "one"
@@ -570,7 +574,9 @@ def test_no_other_upgrade_opens_a_gate(start_hosts, one, socket_site, headers):
     with proxy.connect() as client:
         client.send(request_text("ws.localhost", "/page", headers=headers) + body)
         assert receive_answer(client).site == "sockets"
-        if "Connection: close" not in headers:
+        if "Connection: close" in headers or body:  # behind a GET with a body, nothing more is read either
+            client.expect_end()
+        else:
             client.send(SMUGGLED)
             assert receive_answer(client).status == 400
     request = socket_site.seen[0]
@@ -803,3 +809,86 @@ def test_the_parts_own_config_works(command, strict, one, two):
         assert ask(proxy, "site1.localhost").site == "one"
         assert ask(proxy, "x.site2.localhost").site == "two"
         assert ask(proxy, "elsewhere.example").site == "one"
+
+
+# --- what attackers tried ----------------------------------------------------------------------------
+
+
+@behaviour("WebSocket by host")
+@needs_hosts
+@pytest.mark.parametrize("way", ["with the handshake", "a moment later"])
+def test_a_client_that_leaves_before_its_handshake_is_answered_is_noticed(start_hosts, one, way):
+    """The backend learns that it has gone, and need not answer; nobody's descriptors wait for that."""
+
+    gone = threading.Event()
+
+    class Speechless(EchoBackend):
+        def serve(self, connection):
+            while self.receive(connection):
+                pass
+            gone.set()
+
+    with Speechless() as backend:
+        proxy = start_hosts({"one.localhost": one, "ws.localhost": backend})
+        assert ask(proxy, "one.localhost").site == "one"
+        before = wait_until_still(proxy.open_files, still=0.2)
+        with proxy.connect() as client:
+            client.send(request_text("ws.localhost", headers=HANDSHAKE))
+            if way == "a moment later":
+                wait_until(lambda: backend.connections, "the handshake has arrived")
+                check_quiet(proxy, seconds=0.2)
+        assert gone.wait(PATIENCE), "the backend has not been told"
+        wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
+    check_no_harm(proxy)
+
+
+@behaviour("WebSocket by host")
+@needs_hosts
+def test_a_client_that_ends_its_side_behind_a_handshake_still_gets_the_answer(start_hosts, one, socket_site):
+    """And what it sent behind the handshake still gets to the backend, before the end."""
+    proxy = start_hosts({"one.localhost": one, "ws.localhost": socket_site})
+    for behind in (b"", b"hello"):
+        with proxy.connect() as client:
+            client.send(request_text("ws.localhost", headers=HANDSHAKE) + behind)
+            client.half_close()
+            assert receive_answer(client).status == 101
+            assert client.receive_exactly(len(behind)) == behind
+            client.expect_end()
+    check_no_harm(proxy)
+
+
+@behaviour("refusals")
+@needs_hosts
+def test_a_refusal_behind_head_has_a_body_of_its_own(start_hosts, one):
+    """What is refused is not the HEAD before it; only the answer to a HEAD has no body."""
+    proxy = start_hosts({"one.localhost": one}, headTimeout=300)
+    for bad, status in ((b"GET /", 408), (b"\0", 400), (request_text("two.localhost"), 404)):
+        with proxy.connect() as client:
+            client.send(request_text("one.localhost", method="HEAD"))
+            assert receive_answer(client, "HEAD").status == 200
+            client.send(bad)
+            answer = receive_answer(client)
+            assert (answer.status, str(status) in answer.body.decode()) == (status, True), answer
+    with proxy.connect() as client:
+        client.send(request_text("two.localhost", method="HEAD"))
+        assert receive_answer(client, "HEAD").status == 404
+        client.expect_end()
+    check_no_harm(proxy)
+
+
+@behaviour("Lua names the host")
+@needs_hosts
+def test_a_route_that_hoards_memory_does_not_take_the_proxy_with_it(start_hosts, one):
+    """It fills all that Lua may have, and keeps it: the next request's headers would be some texts too many."""
+    fill = "for _, size in ipairs({1000, 10, 1}) do "
+    fill += "pcall(function() while true do hoard[#hoard + 1] = ('x'):rep(size) .. #hoard end end) end"
+    proxy = start_hosts({"default": one}, more=f"hoard = {{}}\nfunction route(request) {fill} end")
+    headers = [f"X-{number}: {number}" for number in range(100)]
+    statuses = []
+    for _ in range(4):
+        with proxy.connect() as client:
+            client.send(request_text("a.localhost", headers=headers))
+            statuses.append(receive_answer(client).status)
+    assert statuses[1:] == [500, 500, 500], statuses
+    assert proxy.errors().count("\n") == 1 and "memory" in proxy.errors(), proxy.errors()
+    proxy.check_unharmed()

@@ -16,7 +16,9 @@ from support.harness import check_quiet
 from support.peers import (
     LONG_PATIENCE,
     PATIENCE,
+    SMALL_BUFFER,
     FullBackend,
+    SilentBackend,
     Site,
     ask,
     free_port,
@@ -362,22 +364,36 @@ def test_a_refusal_says_why(refusing, site, status):
 
 
 @behaviour("refusals")
-@pytest.mark.parametrize("status", [*REFUSED, 421])
+@pytest.mark.parametrize("status", REFUSED)
 def test_a_client_that_is_still_sending_gets_to_read_why(refusing, site, status):
     """It reads only when it has sent 3 MB; a proxy that closes at once would reset it, and the answer would be lost."""
     count = 3 * MEGABYTE
-    options = {"headers": [], **REFUSED.get(status, {"host": "down"})}
+    options = {"headers": [], **REFUSED[status]}
     options["headers"] = [*options["headers"], f"Content-Length: {10 * count}"]
     with refusing.connect(timeout=LONG_PATIENCE) as client:
-        if status == 421:
-            client.send(request_text("a"))
-            receive_answer(client)
         client.send(request_text(method="POST", **options))
-        sender = send_pattern_in_background(client, count)
-        sender.join(LONG_PATIENCE)
-        assert not sender.is_alive() and client.sent > count, f"only {client.sent:,} bytes were taken"
-        assert receive_answer(client).status == status
-        client.expect_end()
+        check_refused_behind(client, count, status)
+
+
+def check_refused_behind(client, count, status):
+    """Raise AssertionError unless a client can send so many bytes first, and then reads an answer of this status."""
+    sender = send_pattern_in_background(client, count)
+    sender.join(LONG_PATIENCE)
+    assert not sender.is_alive() and client.sent > count, f"only {client.sent:,} bytes were taken"
+    assert receive_answer(client).status == status
+    client.expect_end()
+
+
+@behaviour("refusals")
+def test_a_later_request_is_refused_as_readably(start_hosts, site):
+    """Its host is another one than the connection's: 421."""
+    proxy = start_hosts({"a": site, "b": free_port()})
+    count = 3 * MEGABYTE
+    with proxy.connect(timeout=LONG_PATIENCE) as client:
+        client.send(request_text("a"))
+        assert receive_answer(client).site == "one"
+        client.send(request_text("b", method="POST", headers=[f"Content-Length: {10 * count}"]))
+        check_refused_behind(client, count, 421)
 
 
 @behaviour("refusals")
@@ -553,6 +569,63 @@ def test_200_clients_that_never_come_to_an_end_fill_no_memory(start_hosts, site,
         assert most < MEMORY_GROWTH, f"it grew by {most:,} bytes: {most / 200:,.0f} for each client"
         assert ask(proxy, "a").site == "one"
     proxy.check_unharmed()
+
+
+TEDIOUS = {
+    "chunks of one byte": (chunks(b""), b"1\r\nx\r\n"),
+    "tiny requests": (b"", b"GET / HTTP/1.1\r\nHost:sink\r\n\r\n"),
+    "requests with many headers": (b"", b"GET / HTTP/1.1\r\nHost:sink\r\n" + 100 * b"a:\r\n" + b"\r\n"),
+    "tiny chunks behind big ones": (chunks(b""), b"40000\r\n" + bytes(0x40000) + b"\r\n" + 20_000 * b"1\r\nx\r\n"),
+}
+
+
+@behaviour("refusals")
+@pytest.mark.parametrize("what", TEDIOUS)
+def test_what_is_tedious_to_read_holds_up_nobody_else(start_hosts, site, what):
+    """Three clients send it as fast as it is taken; a megabyte of it at a stretch would take most of a second."""
+    with SilentBackend() as sink:
+        proxy = start_hosts({"sink": sink, "a": site})
+        begin, unit = TEDIOUS[what]
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                client = stack.enter_context(proxy.connect(timeout=LONG_PATIENCE))
+                client.send(begin.replace(b"Host: a", b"Host: sink"))
+                stack.callback(send_for_ever(client, unit * max(1, 500_000 // len(unit))))
+            wait_until(lambda: sink.received > 3000, "the flood has begun")
+            slowest = 0
+            for _ in range(10):
+                start = time.monotonic()
+                assert ask(proxy, "a").site == "one"
+                slowest = max(slowest, time.monotonic() - start)
+            assert slowest < 2, f"a small request took {slowest:.1f} s. Hint: how much is read of one client in a turn?"
+
+
+def send_for_ever(client, data):
+    """Send the same data again and again from a thread; return what ends that."""
+
+    def run():
+        with contextlib.suppress(AssertionError):
+            while True:
+                client.send(data)
+
+    threading.Thread(target=run, daemon=True).start()
+    return client.reset
+
+
+@behaviour("refusals")
+def test_a_client_that_asks_for_ever_and_reads_nothing_fills_no_memory(start_hosts, site):
+    """Its answers stop the backend, the backend stops the proxy, and that stops the client."""
+    proxy = start_hosts({"a": site})
+    ask(proxy, "a")
+    before = proxy.memory()
+    with proxy.connect(receive_buffer=SMALL_BUFFER, timeout=LONG_PATIENCE) as client:
+        stop = send_for_ever(client, 10_000 * request_text("a", "/bytes?20000"))
+        wait_until(lambda: site.seen, "the backend answers")
+        wait_until_still(lambda: (len(site.seen), site.sent), still=1)
+        assert proxy.memory() - before < MEMORY_GROWTH
+        check_quiet(proxy, seconds=0.5)
+        stop()
+    assert ask(proxy, "a").site == "one"
 
 
 @behaviour("refusals")

@@ -4,7 +4,7 @@ import contextlib
 import time
 
 from several import ask, backends_called, connect, held_connections, start_backends, who_serves
-from suite.test_backends import backend_text, config_text
+from support.configs import backend_text, config_text
 from support.peers import wait_until
 
 

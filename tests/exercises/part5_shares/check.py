@@ -1,7 +1,7 @@
 """Predict who of several backends gets how many clients."""
 
 from several import backends_called, held_connections, start_backends, who_serves
-from suite.test_backends import backend_text
+from support.configs import backend_text
 from support.peers import wait_until
 
 ADDRESSES = [f"127.0.0.{number}" for number in range(1, 25)]

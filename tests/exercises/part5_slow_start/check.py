@@ -4,7 +4,7 @@ import contextlib
 import time
 
 from several import LetterBackend, backends_called, held_connections, start_backends, who_serves
-from suite.test_backends import config_text
+from support.configs import config_text
 from support.peers import HOST, LONG_PATIENCE, wait_until
 
 SLOW_START = 3  # seconds

@@ -2,8 +2,9 @@
 
 import contextlib
 
-from by_name import ask_for, brief, hello, request, start_by_name
+from by_name import ask_for, brief, start_by_name
 from several import backends_called
+from support.peers import hello_bytes, request_text
 
 SHOP = "shop.localhost"
 ADDRESSES = [f"127.0.0.{number}" for number in range(1, 41)]
@@ -23,7 +24,7 @@ def who_serves(work, port, host, cookies=None, source=ADDRESSES[0]):
     """Send a request, with cookies or without; return the letter of who has answered, or the status."""
     work.sent(f"Host: {host}, {f'Cookie: {cookies}' if cookies else 'no cookie'}, from {source}")
     headers = [f"Cookie: {cookies}"] if cookies else []
-    letter = brief(ask_for(port, request(host, *headers), source=source))
+    letter = brief(ask_for(port, request_text(host, headers=headers), source=source))
     work.came_back(letter)
     return letter
 
@@ -67,7 +68,7 @@ def others(work):
                 letter = who_serves(work, port, "other.localhost", cookies, source)
                 assert letter == "C", "not the other site. Hint: which `request.host` is your business?"
             work.sent(f"a hello for {SHOP}, to the TLS port, from {source}")
-            came_back = brief(ask_for(tls_port, hello(SHOP), source=source))
+            came_back = brief(ask_for(tls_port, hello_bytes(SHOP), source=source))
             work.came_back(came_back)
             assert came_back == "A", "not the old shop. Hint: `request.tls` tells, and `request.headers` is nil"
 

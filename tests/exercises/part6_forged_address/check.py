@@ -3,9 +3,9 @@
 import contextlib
 import pathlib
 
-from by_name import ask_for, request
+from by_name import ask_for
 from several import start_config
-from support.peers import HttpBackend, HttpHandler
+from support.peers import HttpBackend, HttpHandler, request_text
 
 BALANCER, CUSTOMER, FORGED = "127.0.0.2", "198.51.100.7", "192.0.2.66"
 AS_IT_CAME = pathlib.Path(__file__).parent / "starter" / "config.lua"
@@ -59,8 +59,8 @@ def balancer_believed(work):
     writes down."""
     work.sent(f"a request from {BALANCER}, with X-Forwarded-For: {CUSTOMER}")
     with backend_and_proxy(work, "config.lua") as (noted, proxy):
-        data = request("shop.localhost", f"X-Forwarded-For: {CUSTOMER}", "Connection: close")
-        ask_for(proxy.port, data, source=BALANCER)
+        headers = [f"X-Forwarded-For: {CUSTOMER}", "Connection: close"]
+        ask_for(proxy.port, request_text("shop.localhost", headers=headers), source=BALANCER)
         work.came_back(f"the backend wrote down: {', '.join(noted) or 'nothing'}")
         assert noted == [CUSTOMER], "the load balancer is not believed. Hint: who is it, exactly?"
 

@@ -3,21 +3,19 @@
 import contextlib
 import re
 
-from by_name import ask_for, brief, hello, hosts_text, request, start_hosts
+from by_name import ask_for, brief, start_hosts
 from several import backends_called
-from support.peers import free_port
-
-MARK = "redirectToTls = true"
+from support.configs import host_text, hosts_text
+from support.peers import hello_bytes, request_text
 
 
 @contextlib.contextmanager
 def sites(work):
     """Yield the backends A and B, the HTTP port and the TLS port of the student's proxy: B's hosts are marked."""
     with backends_called("AB") as backends:
-        tls_port = free_port()
-        marked = backends[1], MARK
+        marked = host_text(backends[1], redirectToTls=True)
         hosts = {"plain.localhost": backends[0], "site1.localhost": marked, "default": marked}
-        proxy = start_hosts(work, tls_port, hosts)
+        proxy, tls_port = start_hosts(work, hosts)
         yield backends, proxy.port, tls_port
         proxy.check_unharmed()
 
@@ -44,7 +42,7 @@ def same_page(work):
             (f"Site1.localhost.:{port}", "/a%20b?c=d", "site1.localhost", "/a%20b?c=d"),
         ]:
             work.sent(f"GET {target}, Host: {host}")
-            answer = ask_for(port, request(host, target=target))
+            answer = ask_for(port, request_text(host, target))
             work.came_back(brief(answer))
             found, expected = location(answer), f"https://{name}:{tls_port}{path}"
             work.came_back(f"301, Location: {found}")
@@ -56,14 +54,13 @@ def not_served_in_the_clear(work):
     TLS port so is the marked one."""
     with sites(work) as (backends, port, tls_port):
         work.sent("POST / with a body, for the marked host")
-        post = request("site1.localhost", "Content-Length: 5").replace(b"GET", b"POST") + b"hello"
-        answer = ask_for(port, post)
+        answer = ask_for(port, request_text("site1.localhost", method="POST", body=b"hello"))
         work.came_back(brief(answer))
         location(answer)
         assert not backends[1].connections, "its backend has been connected to. Hint: decide before `choose` is called"
         for what, came_back, expected in [
-            ("a request for another host", ask_for(port, request("plain.localhost")), b"A"),
-            ("a hello for the marked host, to the TLS port", ask_for(tls_port, hello("site1.localhost")), b"B"),
+            ("a request for another host", ask_for(port, request_text("plain.localhost")), b"A"),
+            ("a hello for the marked host, to the TLS port", ask_for(tls_port, hello_bytes("site1.localhost")), b"B"),
         ]:
             work.sent(what)
             work.came_back(brief(came_back))
@@ -86,12 +83,13 @@ def no_name(work):
 def wrong_values(work):
     """redirectToTls = "yes" is refused with one line, which names the setting in full; so is true in a config without
     listenTlsPort."""
-    for what, setting, tls_port, words in [
-        ('redirectToTls = "yes"', 'redirectToTls = "yes"', 2, ['hosts["site1.localhost"].redirectToTls must be']),
-        ("redirectToTls = true, without listenTlsPort", MARK, None, ["redirectToTls", "listenTlsPort"]),
+    for what, value, settings, words in [
+        ('redirectToTls = "yes"', "yes", {"listenTlsPort": "2"}, ['hosts["site1.localhost"].redirectToTls must be']),
+        ("redirectToTls = true, without listenTlsPort", True, {}, ["redirectToTls", "listenTlsPort"]),
     ]:
         work.sent(what)
-        run = work.run_on_config(hosts_text(tls_port, {"site1.localhost": (1, setting)}).replace("{port}", "1"))
+        text = hosts_text({"site1.localhost": host_text(1, redirectToTls=value)}, **settings)
+        run = work.run_on_config(text.replace("{port}", "1"))
         right = run.returncode == 1 and len(run.stderr.splitlines()) == 1 and all(word in run.stderr for word in words)
         assert right, f"not one line with {' and '.join(words)}. Hint: `read_hosts` has both at hand, and ConfigError"
 

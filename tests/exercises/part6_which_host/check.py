@@ -1,7 +1,8 @@
 """Predict which backend gets a client, from the name that it asks for."""
 
-from by_name import ask_for, brief, connect_to, exchange, hello, request, start_by_name
+from by_name import ask_for, brief, exchange, start_by_name
 from several import backends_called
+from support.peers import Client, hello_bytes, request_text
 
 CONFIG = "config.lua"
 HOSTS = ["SHOP.example:8080", "www.shop.example.", "de.eu.shop.example", "eu.shop.example", "a.b.eu.shop.example"]
@@ -22,7 +23,7 @@ def by_host_header(work):
     answer = work.answer("a")
     with backends_called("ABC") as backends:
         proxy, _ = start_by_name(work, CONFIG, *backends)
-        really = letters(ask_for(proxy.port, request(host)) for host in HOSTS)
+        really = letters(ask_for(proxy.port, request_text(host)) for host in HOSTS)
     work.sent("six requests, each on a connection of its own")
     work.came_back(f"answers of {really}")
     work.compare(answer, really, "which names are the same, and which of the three comes first?")
@@ -34,9 +35,9 @@ def another_name(work):
     answer = str(work.answer("b")).partition(" ")[0]
     with backends_called("ABC") as backends:
         proxy, _ = start_by_name(work, CONFIG, *backends)
-        with connect_to(proxy.port) as sock:
+        with Client(proxy.port) as client:
             names = ["shop.example", "Shop.Example:80", "www.shop.example"]
-            *_, really = [brief(exchange(sock, request(name))) for name in names]
+            *_, really = [brief(exchange(client, request_text(name))) for name in names]
     work.sent("three requests on one connection, each when the one before had its answer")
     work.came_back(f"for the third: {really}")
     work.compare(answer, really, "where does this connection lead, and whose answers may come on it?")
@@ -48,7 +49,7 @@ def two_names(work):
     answer = str(work.answer("c")).partition(" ")[0]
     with backends_called("ABC") as backends:
         proxy, _ = start_by_name(work, CONFIG, *backends)
-        really = brief(ask_for(proxy.port, request("shop.example", target="http://www.shop.example/")))
+        really = brief(ask_for(proxy.port, request_text("shop.example", "http://www.shop.example/")))
     work.sent("GET http://www.shop.example/ HTTP/1.1, Host: shop.example")
     work.came_back(really)
     work.compare(answer, really, "which of the two names would a backend go by? Does everybody agree?")
@@ -60,7 +61,7 @@ def by_server_name(work):
     answer = work.answer("d")
     with backends_called("ABC") as backends:
         _, tls_port = start_by_name(work, CONFIG, *backends)
-        really = letters(ask_for(tls_port, hello(name)) for name in SERVER_NAMES)
+        really = letters(ask_for(tls_port, hello_bytes(name)) for name in SERVER_NAMES)
     work.sent("the first messages of four TLS clients")
     work.came_back(f"answers of {really}")
     work.compare(answer, really, "the names are looked up as those of requests; is there a default?")

@@ -2,9 +2,9 @@
 
 import contextlib
 
-from by_name import ask_for, brief, connect_to, exchange, hello, request, start_hosts
+from by_name import ask_for, brief, exchange, start_hosts
 from several import LetterBackend
-from support.peers import free_port
+from support.peers import Client, hello_bytes, request_text
 
 NAME = "site1.localhost"
 NONSENSE = b"\0\1\2\3 nonsense \r\n\r\n"
@@ -14,8 +14,7 @@ NONSENSE = b"\0\1\2\3 nonsense \r\n\r\n"
 def both_ports(work):
     """Yield the HTTP port and the TLS port of the student's proxy, in front of a backend called A."""
     with LetterBackend("A") as backend:
-        tls_port = free_port()
-        proxy = start_hosts(work, tls_port, {NAME: backend})
+        proxy, tls_port = start_hosts(work, {NAME: backend})
         yield proxy.port, tls_port
         proxy.check_unharmed()
 
@@ -35,7 +34,7 @@ def plain_at_tls(work):
     """A plain request at the TLS port gets a page: status 400, with Connection: close, and a text that says https."""
     work.sent(f"GET / HTTP/1.1, Host: {NAME}, to the TLS port")
     with both_ports(work) as (_, tls_port):
-        answer = ask_for(tls_port, request(NAME))
+        answer = ask_for(tls_port, request_text(NAME))
         work.came_back(brief(answer))
         check_page(answer)
 
@@ -52,7 +51,7 @@ def at_once(work):
 
 def tls_at_plain(work):
     """A TLS client at the HTTP port gets a fatal alert as soon as its first byte has come."""
-    data = hello(NAME)
+    data = hello_bytes(NAME)
     with both_ports(work) as (port, _):
         for pieces, words in ([data], "a ClientHello"), ([data[:1]], "its first byte alone"):
             work.sent(f"{words}, to the HTTP port")
@@ -68,21 +67,21 @@ def others(work):
     body = b"\x16\3\1 looks like TLS"
     with both_ports(work) as (port, tls_port):
         for what, door, pieces, expected in [
-            ("a hello for another name, to the TLS port", tls_port, [hello("other.localhost")], "alert 112"),
+            ("a hello for another name, to the TLS port", tls_port, [hello_bytes("other.localhost")], "alert 112"),
             ("bytes that are neither, to the TLS port", tls_port, [NONSENSE], "alert 50"),
             ("bytes that are neither, to the HTTP port", port, [NONSENSE], "400"),
-            (f"a hello for {NAME}, to the TLS port", tls_port, [hello(NAME)], "A"),
-            ("the same, byte by byte", tls_port, [bytes([byte]) for byte in hello(NAME)], "A"),
-            (f"a request for {NAME}, to the HTTP port", port, [request(NAME)], "A"),
+            (f"a hello for {NAME}, to the TLS port", tls_port, [hello_bytes(NAME)], "A"),
+            ("the same, byte by byte", tls_port, [bytes([byte]) for byte in hello_bytes(NAME)], "A"),
+            (f"a request for {NAME}, to the HTTP port", port, [request_text(NAME)], "A"),
         ]:
             work.sent(what)
             came_back = brief(ask_for(door, *pieces))
             work.came_back(came_back)
             assert came_back == expected, f"not {expected}. Hint: ask for HTTP, or for TLS, not for what it is not"
         work.sent("a request, and then its body, which begins with the byte 22")
-        head = request(NAME, f"Content-Length: {len(body)}")
-        with connect_to(port) as sock:
-            answers = exchange(sock, head), exchange(sock, body)
+        head = request_text(NAME, headers=[f"Content-Length: {len(body)}"])
+        with Client(port) as client:
+            answers = exchange(client, head), exchange(client, body)
         work.came_back(" and ".join(map(brief, answers)))
         assert answers[1] == b"A", "the body is not passed on. Hint: only a connection's first byte says what it is"
 

@@ -147,9 +147,10 @@ class CollectingBackend(Backend):
     in `complaint`.
     """
 
-    def __init__(self, count=None, stalled=False, **options):
-        """Expect `count` bytes, or, with none given, everything up to the end of file."""
+    def __init__(self, count=None, stalled=False, with_head=False, **options):
+        """Expect `count` bytes, or, with none given, all up to the end of file; behind a request's head or not."""
         self.count = count  # bytes
+        self.with_head = with_head
         self.complaint = None  # what the first wrong byte looked like
         self.go = threading.Event()
         self.done = threading.Event()
@@ -162,11 +163,15 @@ class CollectingBackend(Backend):
         self.go.wait(LONG_PATIENCE)
         connection.settimeout(PATIENCE)
         position = 0
+        head = b""
         try:
             while self.count is None or position < self.count:
                 data = self.receive(connection)
                 if not data:
                     break
+                if self.with_head and b"\r\n\r\n" not in head:
+                    head += data
+                    data = head.partition(b"\r\n\r\n")[2]
                 check_pattern(data, position)
                 position += len(data)
             self.send(connection, b"%d bytes" % position)
