@@ -82,8 +82,8 @@ class Connection:
     """A socket, and the states of its two directions."""
 
     __slots__ = (
-        "socket fd role address peer pass_on gate refusal write_buffer addresses backend input output changed thorough "
-        "failed dropped"
+        "socket fd role address peer pass_on gate refusal write_buffer addresses backend most input output changed "
+        "thorough failed dropped"
     ).split()
 
     def __init__(self, sock, role, address, output):
@@ -99,6 +99,7 @@ class Connection:
         self.write_buffer = bytearray()  # what the socket has not taken yet
         self.addresses = None  # while connecting: an iterator over the backends and addresses left to try
         self.backend = None  # a backend's side: the BalancedBackend that it is connected to
+        self.most = BUFFER_SIZE  # bytes that a read asks for; a gate that has to look closely takes fewer at a time
         self.input = READING  # its states, and the output's, are listed at the head of this module
         self.output = output
         self.changed = False  # something has happened from which settle has to draw conclusions
@@ -131,7 +132,8 @@ class Connection:
                 self.input = PAUSED
                 return
             try:
-                count = self.socket.recv_into(read_buffer)
+                most = self.most
+                count = self.socket.recv_into(read_buffer, most)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -144,7 +146,7 @@ class Connection:
             self.pass_on(read_buffer[:count])
             # Less than we asked for was all there was, says epoll(7). Not so when the end of file has been reported
             # already: it may stand right behind these bytes. Nor with urgent data, before which reads stop, see tcp(7).
-            if count < BUFFER_SIZE and not self.thorough or self.input is not READING:
+            if count < most and not self.thorough or self.input is not READING:
                 return
         repeat_epoll_event(self, EVENT_MASK)
 

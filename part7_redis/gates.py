@@ -16,7 +16,7 @@ from http import HTTPStatus
 from socket import MSG_PEEK
 
 from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
-from connection import CLOSED, HELD, PAUSED
+from connection import BUFFER_SIZE, CLOSED, HELD, PAUSED
 from epollinterface import Deadlines
 from hosts import RouteError
 from http_request import BadRequest, RequestReader
@@ -27,6 +27,7 @@ from redis_connection import NoAnswer
 WAITING = object()  # seek: redis has been asked
 LINGER_SECONDS = 2  # that a refused client has to read why, before its connection is closed
 HANDSHAKE_FAILURE = 40  # an alert
+LOOKS_AT = 1024  # bytes of a client's requests in one read, unless they are known to belong to a body
 LONGEST_STATUS = 13  # bytes of an answer within which its status code has come
 SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
 
@@ -170,6 +171,7 @@ class HttpGate(Gate):
         super().__init__(client, backend, entrance)
         address = client.address[0]
         trusted = entrance.is_trusted is not None and entrance.is_trusted(address)
+        client.most = LOOKS_AT
         self.reader = RequestReader(self.see_head, address, trusted)
         self.first_method = None  # of the first request
         self.method = None  # of a request as long as it is not known whether it is refused
@@ -178,6 +180,8 @@ class HttpGate(Gate):
     def look(self, data):
         """Check the requests in what the client has sent, and pass on what is sound."""
         self.advance(self.reader.feed, bytes(data))
+        # A megabyte of a body is soon passed on; as tiny requests, or in tiny chunks, it would take most of a second.
+        self.client.most = max(LOOKS_AT, min(self.reader.left, BUFFER_SIZE))
 
     def advance(self, step, *arguments):
         """Let the reader take a step; pass on what comes of it, and see what it waits for."""
@@ -266,6 +270,7 @@ class HttpGate(Gate):
             client.changed = True
         if SWITCHED.match(self.answer):
             client.pass_on = backend.write
+            client.most = BUFFER_SIZE
             self.advance(self.reader.tunnel)
         else:
             self.advance(self.reader.go_on)

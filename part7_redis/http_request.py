@@ -103,6 +103,8 @@ class Request:
         # Whether what comes behind it is no request any more (RFC 9112, section 9.6).
         self.last = b"close" in self.tokens or self.version == "1.0" and b"keep-alive" not in self.tokens
         self.upgrade = first and self.is_handshake()  # of a WebSocket
+        if self.length != 0 and self.method in (b"GET", b"HEAD"):
+            self.ask_for_close()  # there are backends that look for no body here, and take it for the next request
 
     def sort_headers(self):
         """Tell the headers that concern us from those that are passed on as they are."""
@@ -185,6 +187,7 @@ class Request:
 
     def ask_for_close(self):
         """Ask the backend to end the connection behind its answer."""
+        self.last = True  # one behind it would be lost, and a backend that closes with bytes unread resets its answer
         self.tokens = [b"close", *(token for token in self.tokens if token == b"upgrade")]
 
     def written_anew(self, address, trusted):
