@@ -5,6 +5,7 @@
     python tests/benchmarks/bench.py --backends        # part 5 with one backend, 3 or 100, beside part 4
     python tests/benchmarks/bench.py --hosts           # part 6 by the Host header, beside part 4, nginx http and others
     python tests/benchmarks/bench.py --tls             # part 6 by the server name of TLS, beside part 4 and others
+    python tests/benchmarks/bench.py --redis           # part 7 with hosts in redis, beside part 6
     python tests/benchmarks/bench.py --against DIR     # part 4 as it is, beside DIR: part 4 as it was, say
 
 Every workload is run on every contender in turn, round after round, so that a machine that slows down slows all of them
@@ -28,7 +29,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from contenders import BACKEND_SETS, TLS_TOOLS, TOOLS, Field, default_names, need_tools, switched_off
+from contenders import BACKEND_SETS, REDIS_TOOLS, TLS_TOOLS, TOOLS, Field, default_names, need_tools, switched_off
 from support.harness import Command
 from support.parts import PARTS, ROOT
 from support.programs import find
@@ -37,6 +38,7 @@ from workloads import (
     AT_ONCE,
     BACKENDS_WORKLOADS,
     HOSTS_WORKLOADS,
+    REDIS_WORKLOADS,
     SWITCHED_OFF_WORKLOADS,
     TLS_WORKLOADS,
     WORKLOADS,
@@ -60,6 +62,7 @@ def parse_arguments():
     parser.add_argument("--backends", action="store_true", help="part 5 with one backend, 3 or 100, beside part 4")
     parser.add_argument("--hosts", action="store_true", help="part 6 by the Host header, beside part 4 and others")
     parser.add_argument("--tls", action="store_true", help="part 6 by the server name of TLS, beside part 4 and others")
+    parser.add_argument("--redis", action="store_true", help="part 7 with hosts in redis, beside part 6")
     parser.add_argument("--against", type=pathlib.Path, metavar="DIR", help="compare DIR, which is old, with --new")
     parser.add_argument(
         "--new", type=pathlib.Path, metavar="DIR", default=ROOT / PARTS[4], help="what is new (part4_buffering)"
@@ -121,6 +124,8 @@ def choose_comparison(options, extra):
     if options.tls:
         names = ["direct", "part4", "part6-tls", "nginx-sni", "haproxy-sni", "sniproxy"]
         return Comparison(names, TLS_WORKLOADS, ("part4", "nginx-sni"), 10, "tls")
+    if options.redis:
+        return Comparison(["part6-hosts", "part7", "part7-lua"], REDIS_WORKLOADS, ("part6-hosts",), 10, "redis")
     if options.switched_off:
         return Comparison(["part4", *switched_off()], SWITCHED_OFF_WORKLOADS, ("part4",), 5, "switched_off")
     return Comparison([*default_names(), *extra], WORKLOADS, ("nginx", "direct", "asyncio"), 5, "results")
@@ -231,7 +236,8 @@ def median_of(values, key):
 
 COLUMNS = {"to old": (8, ".3f"), "to part4": (10, ".2f"), "middle half": (13, ""), "to nginx": (10, ".2f"),
            "to direct": (11, ".2f"), "to nginx-http": (15, ".2f"), "to proxy.py": (13, ".2f"),
-           "to nginx-sni": (14, ".2f"), "to part5-3": (12, ".2f"), "added ms": (10, ".3f"), "user µs": (9, ",.0f"),
+           "to nginx-sni": (14, ".2f"), "to part6-hosts": (16, ".2f"),
+           "to part5-3": (12, ".2f"), "added ms": (10, ".3f"), "user µs": (9, ",.0f"),
            "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
@@ -337,7 +343,7 @@ def main():
     names = choose(options.only, list(dict.fromkeys([*comparison.names, *extra])), "contender")
     wanted = choose(options.workloads, [workload.name for workload in comparison.workloads], "workload")
     workloads = [workload for workload in comparison.workloads if workload.name in wanted]
-    need_tools(TLS_TOOLS if options.tls else TOOLS)
+    need_tools(TLS_TOOLS if options.tls else REDIS_TOOLS if options.redis else TOOLS)
     scale = 0.1 if options.quick else 1
     rounds = options.rounds or (1 if options.quick else comparison.rounds)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -353,7 +359,7 @@ def main():
         if options.tls:
             make_certificate(directory)
         try:
-            with Field(directory, names, extra, min(limit, 20_000), tls=options.tls) as field:
+            with Field(directory, names, extra, min(limit, 20_000), tls=options.tls, redis=options.redis) as field:
                 figures, wrongs = measure(field, workloads, rounds, scale, warm_up=not options.quick)
         except LookupError as error:  # a patch that does not apply, or no git to apply it with
             sys.exit(str(error))

@@ -21,6 +21,7 @@ from support.servers import NGINX_PATHS, Server, nginx_words
 HERE = pathlib.Path(__file__).resolve().parent
 TOOLS = ["ab", "wrk", "nginx", STREAM_MODULE, "haproxy"]
 TLS_TOOLS = [*TOOLS, "sniproxy"]
+REDIS_TOOLS = [*TOOLS, "redis-server"]
 
 NGINX_LIMITS = """
 worker_rlimit_nofile {descriptors};
@@ -174,7 +175,22 @@ PART6_TLS = """
 listenTlsPort = "{port}"
 hosts = {localhost = {backends = {{address = "{backend_host}", port = "{backend_port}"}}}}
 """
-PART6 = {"part6-http": PART6_HTTP, "part6-route": PART6_ROUTE, "part6-tls": PART6_TLS}
+# And in `--redis`: the same hosts in a config, and in redis.
+HOSTS = 9999
+PART6_HOSTS = """
+listenPort = "{port}"
+hosts = {["127.0.0.1"] = {backends = {{address = "{backend_host}", port = "{backend_port}"}}}}
+for number = 0, COUNT - 1 do hosts["h" .. number .. ".test"] = hosts["127.0.0.1"] end
+""".replace("COUNT", str(HOSTS))
+PART7_REDIS = """
+listenPort = "{port}"
+redis = {address = "127.0.0.1", port = "REDIS"}
+"""
+PART7 = {
+    "part7": PART7_REDIS,
+    "part7-lua": PART7_REDIS + 'function route(request) return redis.get("alias:" .. request.host) end\n',
+}
+PART6 = {"part6-hosts": PART6_HOSTS, "part6-http": PART6_HTTP, "part6-route": PART6_ROUTE, "part6-tls": PART6_TLS}
 
 
 def need_tools(tools=TOOLS):
@@ -237,13 +253,17 @@ class Contender(Server):
 class Field:
     """All the contenders, in front of one backend; a context manager that ends what it has started."""
 
-    def __init__(self, directory, names, extra, descriptors, tls=False):
-        """Prepare; `extra` maps names to Commands, `descriptors` is what each program may open, `tls` the backend's."""
+    def __init__(self, directory, names, extra, descriptors, tls=False, redis=False):
+        """Prepare; `extra` maps names to Commands, `descriptors` is what each program may open.
+
+        With `tls` the backend speaks it; with `redis` there is one that knows HOSTS hosts.
+        """
         self.directory = pathlib.Path(directory)
         self.names = names
         self.extra = extra
         self.settings = {"descriptors": descriptors, "connections": descriptors // 2 - 100}
         self.backend_template = NGINX_TLS_BACKEND if tls else NGINX_BACKEND
+        self.with_redis = redis
         self.contenders = []
         self.stack = contextlib.ExitStack()
 
@@ -252,6 +272,9 @@ class Field:
         with contextlib.ExitStack() as stack:
             self.backend = self.start("backend", self.nginx_words("backend", self.backend_template))
             stack.enter_context(self.backend)
+            if self.with_redis:
+                self.redis = stack.enter_context(self.start("redis", self.redis_words))
+                self.fill_redis()
             for name in self.names:
                 contender = self.start_contender(name)
                 contender.started_afresh = functools.partial(self.start_contender, name)
@@ -294,6 +317,8 @@ class Field:
         if name in BACKEND_SETS:
             count, rest = BACKEND_SETS[name]
             command = Command(part_command(5).words, BACKEND_SET.replace("COUNT", str(count)) + rest)
+        elif name in PART7 and self.with_redis:
+            command = Command(part_command(7).words, PART7[name].replace("REDIS", str(self.redis.port)))
         elif name in PART6:
             command = Command(part_command(6).words, PART6[name])
         elif name == "proxy.py":
@@ -329,6 +354,20 @@ class Field:
             return [find("haproxy"), "-db", "-f", str(path)]
 
         return words
+
+    def redis_words(self, port, backend_port):
+        """Return redis's command line; it keeps nothing on the disk."""
+        return [find("redis-server"), "--port", str(port), "--save", "", "--dir", str(self.directory)]
+
+    def fill_redis(self):
+        """Tell redis the hosts, all of which have the same backend."""
+        import redis  # here, since nothing else in the benchmark needs it
+
+        with redis.Redis(port=self.redis.port) as client:
+            pipeline = client.pipeline(transaction=False)
+            for name in [HOST, *(f"h{number}.test" for number in range(HOSTS))]:
+                pipeline.sadd(f"hostnames:{name}:backends", f"{HOST}:{self.backend.port}")
+            pipeline.execute()
 
     def sniproxy_words(self, port, backend_port):
         """Return sniproxy's command line; writes the config."""

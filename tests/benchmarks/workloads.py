@@ -6,6 +6,7 @@ request raises Wrong.
 
 import filecmp
 import hashlib
+import pathlib
 import re
 import socket
 import ssl
@@ -28,6 +29,7 @@ from support.peers import (
     wait_until_still,
 )
 
+HERE = pathlib.Path(__file__).resolve().parent
 SMALL = 512  # bytes of a small answer
 BIG = 10_000_000  # bytes of a big answer, and of an upload
 AT_ONCE = 100  # connections
@@ -182,10 +184,20 @@ def tls_bulk(contender, scale):
     return number_after("Requests per second:", output) * BIG / 1e6, requests * BIG / 1e6
 
 
-def run_wrk(contender, path, at_once, seconds):
+def hosts_of(count):
+    """Return a run that asks for so many hosts in turn, a connection for each request."""
+
+    def run(contender, scale):
+        words = "-s", HERE / "many_hosts.lua"
+        return run_wrk(contender, "small", AT_ONCE, max(1, int(3 * scale)), *words, more=["--", count])
+
+    return run
+
+
+def run_wrk(contender, path, at_once, seconds, *options, more=()):
     """Run wrk; return requests a second and how many, once it is sure that there was no error."""
     url = f"http://{HOST}:{contender.port}/{path}"
-    output = run_tool("wrk", "-t1", f"-c{at_once}", f"-d{seconds}s", url)
+    output = run_tool("wrk", "-t1", f"-c{at_once}", f"-d{seconds}s", *options, url, *more)
     if "Socket errors" in output or "Non-2xx" in output:
         raise Wrong(re.search(r"(Socket errors|Non-2xx).*", output)[0])
     return number_after("Requests/sec:", output), int(re.search(r"(\d+) requests in", output)[1])
@@ -282,6 +294,11 @@ PIECES = Workload("pieces", "keep-alive, in two pieces", "requests/s", two_piece
 SWITCHED_OFF_WORKLOADS = [*WORKLOADS[:2], PIECES, *WORKLOADS[2:4]]
 BACKENDS_WORKLOADS = WORKLOADS[:4]
 HOSTS_WORKLOADS = WORKLOADS[:5]
+REDIS_WORKLOADS = [
+    Workload("one-host", "a connection per request, one host", "requests/s", hosts_of(1)),
+    Workload("many-hosts", "the same, 9,999 hosts", "requests/s", hosts_of(9999)),
+    WORKLOADS[1],
+]
 TLS_WORKLOADS = [
     Workload("tls-connections", "a TLS connection per request", "requests/s", tls_connections),
     Workload("tls-bulk", "10 MB answers through TLS", "MB/s", tls_bulk),
