@@ -5,6 +5,9 @@ is refused, and a refusal is an answer, which the client gets to read, whatever 
 """
 
 import contextlib
+import random
+import socket
+import struct
 import threading
 import time
 
@@ -12,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.configs import host_text
 from support.harness import check_quiet
 from support.peers import (
     LONG_PATIENCE,
     PATIENCE,
     SMALL_BUFFER,
+    EchoBackend,
     FullBackend,
     SilentBackend,
     Site,
@@ -692,4 +697,109 @@ def test_waiting_costs_no_cpu(start_hosts, site):
         refused.send(b"x")
         check_quiet(proxy)
         site.go.set()
+    proxy.check_unharmed()
+
+
+class Dying(EchoBackend):
+    """Ends each connection in some other way, mostly in the middle of an answer."""
+
+    ENDS = [b"", b"HTTP/1.1 2", b"HTTP/1.1 101 Switching", b"HTTP/1.1 101 Switching Protocols\r\n\r\nhi", b"\r\n\r\n"]
+
+    def serve(self, connection):
+        """Read something, say something, and end, every other time by a reset."""
+        number = len(self.connections)
+        connection.recv(1 + number % 300)
+        connection.sendall(self.ENDS[number % len(self.ENDS)])
+        if number % 3 == 0:
+            connection.shutdown(socket.SHUT_WR)
+            time.sleep(0.1)
+        if number % 2 == 0:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+HANDSHAKE = ["Upgrade: websocket", "Connection: Upgrade"]
+MIX = [
+    *(request_text("mix"), request_text("mix") * 5, request_text("mix") + request_text("good")),
+    *(request_text("mix", headers=HANDSHAKE), request_text("mix", headers=HANDSHAKE) + b"behind" * 100),
+    request_text("mix", headers=HANDSHAKE) + request_text("mix") * 3,
+    *(request_text("mix", method="POST", body=pattern(0, 300_000)), chunks(b"5\r\nhello\r\nx")),
+    *(SOUND[:9], request_text("mix") + SOUND[:20], get(host="Host: nobody"), request_text("mix") + b"\0", b"\r\n", b""),
+]
+
+
+class Troublemaker(threading.Thread):
+    """A client who does random things for a few seconds."""
+
+    def __init__(self, proxy, seed, seconds):
+        """Prepare."""
+        super().__init__(daemon=True)
+        self.proxy = proxy
+        self.random = random.Random(seed)
+        self.deadline = time.monotonic() + seconds
+
+    def run(self):
+        """Do one thing after another; what comes of it doesn't matter here."""
+        while time.monotonic() < self.deadline:
+            with contextlib.suppress(AssertionError), self.proxy.connect(timeout=0.5) as client:
+                self.trouble(client)
+
+    def trouble(self, client):
+        """Send something, whole, in two pieces or byte by byte; then leave in some way, at some time."""
+        data = self.random.choice(MIX)
+        if len(data) < 300 and self.random.random() < 0.3:
+            send_byte_by_byte(client, data, pause=0.0002)
+        else:
+            cut = self.random.randint(0, len(data))
+            client.send(data[:cut])
+            time.sleep(self.random.choice([0, 0.01]))
+            client.send(data[cut:])
+        time.sleep(self.random.choice([0, 0, 0.01, 0.1, 0.4]))
+        leave = self.random.choice([client.close, client.reset, client.half_close, client.receive, lambda: None])
+        leave()
+        if leave == client.half_close:
+            client.receive_all()
+
+
+@behaviour("refusals")
+def test_a_random_mix_of_troublemakers_leaves_nothing_behind(start_hosts, site):
+    """Eight of them, for three seconds, and dying, dead and hanging backends; good clients get whole answers.
+
+    Afterwards there are as many descriptors as before, and no backend's `active` counts anybody, says a Lua balance.
+    """
+    seed = random.randrange(10**6)
+    balance = """
+        function balance(client, backends)
+          if client.address ~= "127.0.0.9" then return nil end
+          local active = 0
+          for _, backend in ipairs(backends) do active = active + backend.active end
+          error("active: " .. active)
+        end
+    """
+    with Dying() as dying, FullBackend() as hanging, Site("good") as good:
+        hanging.fill()
+        proxy = start_hosts(
+            {"mix": host_text(site, dying, free_port(), hanging), "good": good},
+            more=balance,
+            headTimeout=300,
+            connectTimeout=200,
+            failTimeout=100,
+        )
+        assert ask(proxy, "good").site == "good"
+        before = settled_files(proxy)
+        troublemakers = [Troublemaker(proxy, seed + number, seconds=3) for number in range(8)]
+        for troublemaker in troublemakers:
+            troublemaker.start()
+        answers = 0
+        while any(troublemaker.is_alive() for troublemaker in troublemakers):
+            answer = ask(proxy, "good", f"/bytes?{300_000 + answers}", method="POST", body=pattern(0, 100_000))
+            assert answer.body == pattern(0, 300_000 + answers), f"seed {seed}"
+            answers += 1
+            time.sleep(0.01)
+        assert answers > 5
+        wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before (seed {seed})", 8)
+        check_quiet(proxy, seconds=0.3)
+        with proxy.connect(source="127.0.0.9") as client:
+            client.send(request_text("mix"))
+            wait_until(lambda: "active: " in proxy.errors(), "the Lua function has told")
+    assert "active: 0" in proxy.errors(), f"seed {seed}: {proxy.errors()[-300:]}"
     proxy.check_unharmed()
