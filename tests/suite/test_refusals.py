@@ -5,6 +5,7 @@ is refused, and a refusal is an answer, which the client gets to read, whatever 
 """
 
 import contextlib
+import json
 import random
 import socket
 import struct
@@ -21,11 +22,13 @@ from support.peers import (
     LONG_PATIENCE,
     PATIENCE,
     SMALL_BUFFER,
+    Client,
     EchoBackend,
     FullBackend,
     SilentBackend,
     Site,
     ask,
+    checksum,
     free_port,
     hello_bytes,
     pattern,
@@ -670,6 +673,118 @@ def test_a_refused_client_that_stays_is_closed_all_the_same(start_hosts, site):
             assert time.monotonic() < deadline, f"{proxy.open_files() - before} descriptors are still open"
             send_on()
             time.sleep(0.05)
+    proxy.check_unharmed()
+
+
+HANDSHAKE = ["Upgrade: websocket", "Connection: Upgrade"]
+STATES = {  # what a client may be in the middle of -> what it has sent by then
+    "nothing sent": b"",
+    "half a head": SOUND[:20],
+    "half a body": request_text("a", method="POST", headers=["Content-Length: 10"]) + b"half",
+    "half a chunk": chunks(b"10\r\nhalf"),
+    "waiting for an answer": request_text("a", "/silent"),
+    "waiting for two": 2 * request_text("a", "/silent"),
+    "a handshake without an answer": request_text("a", "/silent", headers=HANDSHAKE),
+    "bytes behind a handshake": request_text("a", "/slow", headers=HANDSHAKE) + b"x" * 1000,
+    "idle": SOUND,
+    "refused": get(host=None),
+    "refused behind an answer": SOUND + get(host=None),
+    "refused behind one that does not come": request_text("a", "/silent") + get(host=None),
+    "refused in the middle of a body": request_text("b", method="POST", headers=["Content-Length: 10"]) + b"half",
+    "no connect is answered": request_text("full", method="POST", headers=["Content-Length: 10"]) + b"half",
+    "nobody listens": request_text("down"),
+}
+
+
+@behaviour("refusals")
+@pytest.mark.parametrize("moment", ["later", "at once"])
+def test_clients_may_vanish_in_the_middle_of_anything(start_hosts, site, moment):
+    """Closed, reset, half-closed and then reset: nothing is left of them. At once: all is news at the same time."""
+    with FullBackend() as full:
+        hosts = {"a": site, "full": full, "down": free_port()}
+        proxy = start_hosts(hosts, connectTimeout=1000)
+        with proxy.connect() as first:
+            first.send(request_text("full", method="POST", headers=["Content-Length: 1000"]))
+            wait_until(lambda: full.connections, "the first client is connected")
+            full.fill()
+            ask(proxy, "down")
+            before = settled_files(proxy)
+            for way in ("close", "reset", "half_close and reset"):
+                for what, data in STATES.items():
+                    with (
+                        proxy.stopped() if moment == "at once" else contextlib.nullcontext(),
+                        proxy.connect() as client,
+                    ):
+                        client.send(data)
+                        if moment == "later":
+                            time.sleep(0.01)
+                        if way == "half_close and reset":
+                            with contextlib.suppress(AssertionError):  # it may have been refused, and closed
+                                client.half_close()
+                        (client.close if way == "close" else client.reset)()
+                    assert proxy.is_alive(), f"{what}, {way}: {proxy.errors()}"
+            check_quiet(proxy, seconds=0.5)
+            site.go.set()  # what stands behind a handshake, its end included, waits for the answer to that
+            wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
+        assert ask(proxy, "a").site == "one"
+        proxy.check_unharmed()
+        lines = proxy.errors().splitlines()
+        assert len(lines) <= 2, f"more than a line for each of the two backends that can't be reached: {lines}"
+
+
+@behaviour("refusals")
+def test_it_stops_cleanly_whatever_its_clients_are_doing(start_hosts, site):
+    """Within a second, and without a traceback."""
+    proxy = start_hosts({"a": site, "down": free_port()}, connectTimeout=1000)
+    with contextlib.ExitStack() as stack:
+        for data in STATES.values():
+            stack.enter_context(proxy.connect()).send(data)
+        ask(proxy, "a")
+        seconds = proxy.signal_and_wait()
+        assert seconds < 1, f"{seconds:.1f} s"
+    assert "Traceback" not in proxy.errors()
+
+
+@behaviour("refusals")
+def test_what_comes_while_one_backend_is_tried_reaches_the_next_one_whole(start_hosts, site):
+    """A megabyte of a body, and another request behind it; the first backend does not answer the connect."""
+    with FullBackend() as full:
+        host = host_text(full, site, connectTimeout=400, sendProxyProtocol="v1")
+        site.proxy_protocol = True
+        proxy = start_hosts({"a": host})
+        with proxy.connect() as first, proxy.connect(timeout=LONG_PATIENCE) as client:
+            first.send(request_text("a", method="POST", headers=["Content-Length: 1000"]))
+            wait_until(lambda: full.connections, "the first client is connected")
+            full.fill()
+            ask(proxy, "a")  # the turn of the other one
+            body = pattern(0, MEGABYTE)
+            client.send(request_text("a", "/sum", method="POST", body=body) + SOUND)
+            assert json.loads(receive_answer(client).body) == checksum(body)
+            assert receive_answer(client).site == "one"
+        assert not site.complaints
+
+
+@behaviour("refusals")
+def test_both_doors_wait_for_descriptors(start_hosts, site):
+    """A crowd at one has taken them all; a client at the other is served as soon as some are free again."""
+    proxy = start_hosts({"default": site}, tls=True)
+    hello = hello_bytes("a")
+    for port in (proxy.port, proxy.tls_port):  # each door keeps a socket ready for the next client
+        Client(port).close()
+    wait_until_still(proxy.open_files, still=0.2)
+    proxy.limit_open_files(proxy.open_files() + 20)
+    with contextlib.ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(proxy.connect())
+        time.sleep(0.3)  # let the proxy take as many as it can
+        late = stack.enter_context(Client(proxy.tls_port, timeout=LONG_PATIENCE))
+        late.send(hello)
+        check_quiet(proxy, seconds=0.5)
+        assert hello not in site.stream
+    with Client(proxy.tls_port, timeout=LONG_PATIENCE) as late:
+        late.send(hello)
+        wait_until(lambda: hello in site.stream, "a client at the other door is served", LONG_PATIENCE)
+    assert ask(proxy, "a").site == "one"
     proxy.check_unharmed()
 
 
