@@ -46,6 +46,7 @@ needs_hosts = pytest.mark.needs_hosts
 MEGABYTE = 1_000_000  # bytes
 MEMORY_GROWTH = 24 * MEGABYTE  # bytes
 SOUND = request_text("a", "/sound")
+HANDSHAKE = ["Upgrade: websocket", "Connection: Upgrade"]
 
 
 @pytest.fixture
@@ -547,7 +548,7 @@ ENDLESS = {
     "endless trailers": (chunks(b"0\r\n"), b"X: 1\r\n" * 10_000),
     "endless empty lines": (b"", b"\r\n" * 30_000),
     "a WebSocket that does not wait": (
-        request_text("a", "/silent", headers=["Upgrade: websocket", "Connection: Upgrade"]),
+        request_text("a", "/silent", headers=HANDSHAKE),
         b"x" * 65536,
     ),
 }
@@ -676,7 +677,6 @@ def test_a_refused_client_that_stays_is_closed_all_the_same(start_hosts, site):
     proxy.check_unharmed()
 
 
-HANDSHAKE = ["Upgrade: websocket", "Connection: Upgrade"]
 STATES = {  # what a client may be in the middle of -> what it has sent by then
     "nothing sent": b"",
     "half a head": SOUND[:20],
@@ -832,7 +832,6 @@ class Dying(EchoBackend):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-HANDSHAKE = ["Upgrade: websocket", "Connection: Upgrade"]
 MIX = [
     *(request_text("mix"), request_text("mix") * 5, request_text("mix") + request_text("good")),
     *(request_text("mix", headers=HANDSHAKE), request_text("mix", headers=HANDSHAKE) + b"behind" * 100),
