@@ -9,7 +9,7 @@ from bugs import MUSEUM, Bug, bug_names
 from cards import COMMAND, Exercise, command_for, markdown_questions, markdown_table, names, task_text
 from gate import need_solutions, put_solution
 from records import Record
-from work import Work
+from work import NOTHING, Work
 
 WIDTH = 92  # characters of a paragraph below a task
 AS_ABOVE = "as above"
@@ -122,7 +122,8 @@ def show_task(letter, task, complaint, notes):
         if "busy" in notes:
             notes["hint"], notes["more"] = "which of its loops goes round without waiting for anything?", ""
         if "printed" in notes:
-            notes["hint"], notes["more"] = "it broke down: read the last line that it printed", ""
+            read, look = "it broke down: read the last line that it printed", "which of its lines ends it?"
+            notes["hint"], notes["more"] = look if notes["printed"].startswith(NOTHING) else read, ""
     for label in LABELS:
         if notes.get(label):
             show(label, notes[label])

@@ -4,7 +4,6 @@ The tests run in workers; what is known of a failure travels with the test's rep
 """
 
 import collections
-import re
 import shlex
 import shutil
 import textwrap
@@ -12,7 +11,7 @@ import textwrap
 from behaviours import BEHAVIOURS, BY_NAME, askable, milestone, verdict
 from by_hand import BY_HAND
 from support.output import PRINTED as PRINTED_BELOW
-from support.output import at_most
+from support.output import at_most, without_start_line
 from support.peers import talk
 
 FAILURE = "failure"  # the name of a property in a test's report: what is known of it, as a dict
@@ -41,7 +40,7 @@ def note_failure(item, report, error):
         "should show": BY_HAND[name].shows if name in BY_HAND else "",
     }
     report.user_properties.append((FAILURE, known))
-    report.user_properties.append((PRINTED, at_most(re.sub(r"^Started\..*$", "", printed, flags=re.MULTILINE))))
+    report.user_properties.append((PRINTED, at_most(without_start_line(printed))))
 
 
 class ReportCard:
