@@ -120,7 +120,10 @@ def show_task(letter, task, complaint, notes):
         notes[label] = fact if label not in notes else f"{notes[label]}\n{fact}"
         notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card once more")
         if "busy" in notes:
-            notes["hint"], notes["more"] = "which of its loops goes round without waiting for anything?", ""
+            notes["hint"], notes["more"] = (
+                "which of its loops waits for nothing, or for an event that comes again and again?",
+                "",
+            )
         if "printed" in notes:
             read, look = "it broke down: read the last line that it printed", "which of its lines ends it?"
             notes["hint"], notes["more"] = look if notes["printed"].startswith(NOTHING) else read, ""

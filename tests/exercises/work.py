@@ -4,6 +4,7 @@ import ast
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -216,7 +217,7 @@ class Work:
                 self.notes["printed"] = at_most(printed)
             elif has_ended:
                 self.notes["printed"] = f"{NOTHING}; it has ended, with exit status {status}"
-            elif "endless loop" not in complaint and is_busy(program):
+            elif not re.search("endless loop|processor time", complaint) and is_busy(program):
                 self.notes["busy"] = "an endless loop: rsp.py uses the processor while there is nothing to do"
 
 
