@@ -409,7 +409,8 @@ def test_every_script_shows_its_output(readme):
 def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path):
     """Run a block of commands as a reader would, but on free ports, and compare what it prints."""
     proxy_port, backend_port = str(free_port()), str(free_port())
-    on_free_ports = renumber(commands, {"8000": proxy_port, "8001": backend_port})
+    second = str(int(backend_port) + 1)  # of part 5's backends, which have ports one after another
+    on_free_ports = renumber(commands, {"8000": proxy_port, "8001": backend_port, "8002": second})
     on_free_ports = on_free_ports.replace("sleep 1\n", "sleep 2\n")  # a busy machine starts programs slowly
     real = run(on_free_ports, tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)
     real = [renumber(line, {proxy_port: "8000", backend_port: "8001"}) for line in real]
