@@ -149,8 +149,7 @@ def what_is_next(exercise, directory, open_tasks, record):
     if record.answers:
         lines.append(f"What you said first: {first_answers(record)}")
     if exercise.kind in ("fix", "extend"):
-        program = shlex.quote(f"{directory}/rsp.py")  # for pytest, which splits it once more than the shell does
-        lines.append(f"The report card: pytest tests --proxy {shlex.quote(program)}")
+        lines.append(f"The report card: pytest tests --proxy {shlex.quote(f'{directory}/rsp.py')}")
     later = names()[names().index(exercise.name) + 1 :]
     lines.append(f"Next: {COMMAND} start {later[0]} DIR" if later else f"Next: {COMMAND} museum")
     return "\n".join(lines)
