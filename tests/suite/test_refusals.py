@@ -429,14 +429,13 @@ def test_a_head_that_takes_too_long_is_answered_with_408(start_hosts, site):
         half.send(SOUND[:20])
         later.send(SOUND[:20])
         with contextlib.suppress(AssertionError):  # it is ended before it has sent all
-            send_byte_by_byte(slow, get(f"X-Long: {'x' * 100}"), pause=0.03)
+            send_byte_by_byte(slow, get()[:30], pause=0.03)
         for client in clients:
             if client is slow:
                 continue  # a byte that was sent too late may have reset it
             answer = receive_answer(client)
             assert (answer.status, answer.site) == (408, None), answer
             client.expect_end()
-        assert b"/bad" not in site.stream
     assert len(site.seen) == 1
     assert proxy.errors() == ""
 
@@ -473,16 +472,16 @@ def test_only_heads_have_to_hurry(start_hosts, site):
     with proxy.connect() as client:
         client.send(SOUND)
         assert receive_answer(client).site == "one"
-        time.sleep(0.9)
+        time.sleep(0.6)
         client.send(request_text("a", method="POST", headers=["Content-Length: 4"]) + b"bo")
-        time.sleep(0.9)
+        time.sleep(0.6)
         client.send(b"dy")
         assert receive_answer(client).site == "one"
         client.send(chunks(b"5\r\nhel"))
-        time.sleep(0.9)
+        time.sleep(0.6)
         client.send(b"lo\r\n0\r\n\r\n" + request_text("a", "/slow"))
         assert receive_answer(client).site == "one"
-        time.sleep(0.9)
+        time.sleep(0.6)
         site.go.set()
         assert receive_answer(client).site == "one"
     assert [request.body for request in site.seen] == [b"", b"body", b"hello", b""]
