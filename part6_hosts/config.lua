@@ -17,6 +17,7 @@ hosts = {
 -- trustedProxies = {"10.0.0.0/8"}   -- what these say in X-Forwarded-For is kept, and added to
 -- headTimeout = 10000               -- milliseconds for the whole head of a request, or the first message of TLS
 
--- function route(request)           -- may choose another host: nil leaves the choice as it is
---   if request.headers and request.headers.cookie == "try=new" then return "new.site1.localhost" end
+-- function route(request)           -- may choose another host: nil leaves the choice as it is. With a route, each
+--                                   -- request has a connection of its own
+--   if request.headers and request.headers.cookie == "try=new" then return "new.site2.localhost" end
 -- end
