@@ -184,7 +184,9 @@ def draw_bytes(axes: Axes, data: bytes, fields, columns: int = 32, as_text=(), c
             if label in as_text:
                 text = {13: "\\r", 10: "\\n", 32: "\u2423"}.get(data[place], chr(data[place]))
             weight = "bold" if label in as_text else "normal"
-            axes.text(column + 0.5, row + 0.55, text, ha="center", va="center", fontsize=9, family="monospace", weight=weight)
+            axes.text(
+                column + 0.5, row + 0.55, text, ha="center", va="center", fontsize=9, family="monospace", weight=weight
+            )
         row, column = divmod(start, columns)
         axes.plot([column, column], [row, row + 1], color=BLACK, linewidth=2)
         axes.text(column + 0.06, row + 0.02, number, fontsize=7, va="top", weight="bold", color=VERMILION)
@@ -214,21 +216,23 @@ def draw_arrivals(arrivals: list[Arrival], title: str) -> Axes:
     """Draw a bar for each Arrival: its pieces, where the name is in it, and when the backend was chosen."""
     _, axes = plt.subplots(figsize=(10, 4.6))
     for row, arrival in enumerate(arrivals):
-        edges = [0, *arrival.cuts, arrival.length]
-        for start, end in zip(edges, edges[1:], strict=False):
-            axes.barh(row, end - start, left=start, height=0.5, color="#e6e6e6", edgecolor=BLACK, linewidth=1)
+        axes.barh(row, arrival.length, height=0.5, color="#e6e6e6", edgecolor=BLACK, linewidth=1)
         for start, end in arrival.name:
             axes.barh(row, end - start, left=start, height=0.5, color=YELLOW, edgecolor=BLACK, linewidth=1)
+        axes.vlines(arrival.cuts, row - 0.33, row + 0.33, color=BLACK, linewidth=1.5)
         axes.plot(arrival.headers, [row] * len(arrival.headers), "v", color=VERMILION, markeredgecolor=BLACK)
-        axes.plot([arrival.chosen], [row], "*", color=BLUE, markeredgecolor=BLACK, markersize=18, clip_on=False, zorder=5)
+        axes.plot(
+            [arrival.chosen], [row], "*", color=BLUE, markeredgecolor=BLACK, markersize=18, clip_on=False, zorder=5
+        )
     marker = {"ls": "", "markeredgecolor": BLACK}
     legend = [
-        Patch(facecolor="#e6e6e6", edgecolor=BLACK, label="a piece"),
+        Patch(facecolor="#e6e6e6", edgecolor=BLACK, label="other bytes"),
         Patch(facecolor=YELLOW, edgecolor=BLACK, label="the name"),
+        Line2D([], [], marker="|", color=BLACK, markersize=16, ls="", label="a piece ends"),
         Line2D([], [], marker="v", color=VERMILION, label="header of a second record", **marker),
         Line2D([], [], marker="*", color=BLUE, markersize=16, label="the backend is chosen", **marker),
     ]
-    axes.figure.legend(handles=legend, loc="outside lower center", ncols=2, frameon=False)
+    axes.figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
     axes.set_yticks(range(len(arrivals)), [arrival.label for arrival in arrivals])
     axes.set(title=title, xlabel="bytes that have come")
     axes.set_xlim(0, 1.03 * max(arrival.length for arrival in arrivals))

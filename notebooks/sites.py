@@ -10,6 +10,7 @@ import statistics
 import time
 
 import trustme
+
 from support.harness import Command, Proxy, has_unread_bytes, is_listening, part_command
 from support.peers import HOST, LONG_PATIENCE, Backend, HttpBackend, HttpHandler, free_port, wait_until
 

@@ -293,7 +293,7 @@ class Connection:
         if error_number not in (0, errno.ECONNRESET, errno.EPIPE):
             self.try_next_address(error_number)
             return False
-        self.output = OPEN
+        self.output, self.addresses = OPEN, None
         self.changed = self.peer.input is not READING  # what it waits for may have come true
         if error_number:  # it had connected, and was reset before we came to look
             self.lose(error_number)

@@ -1,10 +1,11 @@
 -- Settings for part 5: three backends, spread by weight, checked every 3 s. Times are milliseconds.
 listenPort = os.getenv("RSP_LISTEN_PORT") or "8000"
+local first = os.getenv("RSP_BACKEND_PORT") or "8001" -- and the next two ports
 
 backends = {
-  {address = "127.0.0.1", port = "8001"},                -- weight = 1, when nothing is said
-  {address = "127.0.0.1", port = "8002", weight = 2},    -- gets twice as many clients
-  {address = "127.0.0.1", port = "8003", backup = true}, -- only when no other is up
+  {address = "127.0.0.1", port = first},                    -- weight = 1, when nothing is said
+  {address = "127.0.0.1", port = first + 1, weight = 2},    -- gets twice as many clients
+  {address = "127.0.0.1", port = first + 2, backup = true}, -- only when no other is up
 }
 
 balance = "round_robin"   -- or "least_conn", "random" (the better of two), "ip_hash" (an address keeps its backend)

@@ -108,6 +108,7 @@ def main():
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(f"{AT_ONCE} at a time, medians of {SLICES} slices\n\n{table(results)}\n\n{held_to(results)}")
     if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
         results = {"machine": machine, "results": results}
         (options.output / "million.json").write_text(json.dumps(results, indent=1) + "\n")
 

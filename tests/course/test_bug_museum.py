@@ -182,6 +182,15 @@ def test_a_slip_in_a_students_test_is_named_with_its_line(tmp_path):
 
 
 @NEEDS_GIT
+def test_a_test_needs_no_head(tmp_path, capsys):
+    """One written as the table of peers has it, imports and a function, is run as it stands."""
+    path = tmp_path / "my_test.py"
+    example = next(test for test in EASY_TESTS.split("\n\n\n") if "test_as_text(" in test)
+    path.write_text("from support.peers import EchoBackend, wait_until\n\n" + example)
+    assert try_test(Bug("as_text"), path), capsys.readouterr().out
+
+
+@NEEDS_GIT
 def test_a_test_that_breaks_down_is_not_one_that_fails(tmp_path, capsys):
     """A misspelt name is not about the proxy, and neither is the hint."""
     path = tmp_path / "my_test.py"

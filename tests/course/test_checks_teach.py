@@ -202,6 +202,23 @@ def test_an_attack_that_fails_has_its_traceback_shown(tmp_path):
     assert "TypeError: int() argument" in below("a", shown) and "line 2" in below("a", shown), shown
 
 
+def test_an_attack_that_ends_as_it_should_has_not_broken_down(tmp_path):
+    """It has done its work, and missed its aim: the hint is about that."""
+    directory = tmp_path / "mine"
+    assert run("start", "part2_lost_bytes", directory).returncode == 0
+    (directory / "attack.py").write_text('print("missing: 0")\n')
+    shown = below("b", run("check", "part2_lost_bytes", directory).stdout)
+    assert "      printed: " not in shown and "hint:      where do bytes wait" in shown, shown
+
+
+def test_a_program_that_ends_without_a_word_is_said_to_have_ended(tmp_path):
+    """There is no last line to read."""
+    old = "        client_socket, _ = server_socket.accept()\n"
+    directory = started(tmp_path, "part1_threads", "rsp.py", old, "        os._exit(3)\n")
+    shown = below("a", run("check", "part1_threads", directory).stdout)
+    assert "hint:      which of its lines ends it?" in shown and "exit status 3" in shown, shown
+
+
 def test_a_traceback_comes_first_and_is_short():
     """Of many lines the traceback's, of a long traceback its beginning and its end, of no traceback the last lines."""
     first_line = "Traceback (most recent call last):"

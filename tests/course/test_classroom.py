@@ -127,13 +127,16 @@ def test_a_class_is_one_table(school, tmp_path):
     assert {path: data for path, data in after.items() if path != table} == before
 
 
-def test_the_table_says_whose_program_breaks_down_or_never_ends(tmp_path, capsys):
-    """So the teacher need not run it to see why nothing is done."""
+def test_the_table_says_why_nothing_is_done(tmp_path, capsys):
+    """Whose program breaks down or never ends, and who has a slip: the teacher need not run it to see that."""
     for student, line in {"ada": 'raise RuntimeError("oops")', "bob": "while True: pass"}.items():
         assert run("start", "part2_lost_bytes", tmp_path / student).returncode == 0
         (tmp_path / student / "attack.py").write_text(f"{line}\n")
+    assert run("start", "part1_big_request", tmp_path / "eve").returncode == 0
+    (tmp_path / "eve" / "answers.py").write_text("a = 1\nb = ten\n")
     classroom.check_all([tmp_path], None, 60)
-    _, ada, bob = capsys.readouterr().out.splitlines()
+    _, ada, bob, eve = capsys.readouterr().out.splitlines()
+    assert eve.endswith(" answers.py, line 2: b = ten"), eve
     assert ada.endswith(" it broke down: RuntimeError: oops") and bob.endswith(" an endless loop"), ada + bob
 
 

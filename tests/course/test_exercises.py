@@ -178,8 +178,9 @@ def test_a_broken_program_is_a_task_not_done(tmp_path):
 
 
 def test_the_report_card_can_be_pasted(tmp_path):
-    """Whatever blanks a path has: the last word, once the shell has split the line, is for --proxy to split again."""
+    """Whatever blanks a path has: the last word, once the shell has split the line, is the path."""
     fix = cards.Exercise("part1_request_head")
+    fix.copy_to(tmp_path / "my work")
     lines = what_is_next(fix, tmp_path / "my work", [], Record(tmp_path)).splitlines()
     line = next(line for line in lines if line.startswith("The report card: "))
     words = any_command(shlex.split(line)[-1]).words

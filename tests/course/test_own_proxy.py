@@ -237,6 +237,7 @@ def test_the_milestones_stop_at_the_first_that_is_not_reached():
     _, yes, no, *_ = card(result)
     assert yes.startswith(" 1  yes 8 of 8 ") and no.startswith(" 2  no  0 of 1 "), result.stdout
     for words in (
+        "wanted:     Four",
         "sent: ",
         "received: ",
         f"python {shlex.quote(str(ROOT / 'part1_single' / 'rsp.py'))} 8000 127.0.0.1 8001 & proxy=$!",

@@ -411,6 +411,7 @@ def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path
     proxy_port, backend_port = str(free_port()), str(free_port())
     ports = dict.fromkeys(re.findall(r'\bport = "(\d+)"', commands))  # those that a config in the commands names
     ports = {port: str(free_port()) for port in ports} | {"8000": proxy_port, "8001": backend_port}
+    ports.setdefault("8002", str(int(backend_port) + 1))  # configs of the parts have ports one after another
     on_free_ports = renumber(commands, ports)
     on_free_ports = on_free_ports.replace("sleep 1\n", "sleep 2\n")  # a busy machine starts programs slowly
     real = run(on_free_ports, tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)

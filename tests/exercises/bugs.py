@@ -6,7 +6,6 @@ catch it, how many minutes a good test takes, and two hints.
 
 import pathlib
 import re
-import shutil
 import sys
 import tempfile
 import textwrap
@@ -19,6 +18,7 @@ from work import place_of
 
 MUSEUM = HERE / "museum"
 PATIENCE = 60  # seconds that a student's tests may run, on each of the two proxies
+MARK = '\n\nimport pytest\n\npytestmark = pytest.mark.behaviour("hard use")\n'  # see tests/conftest.py
 TEST_PATIENCE = 20  # seconds that each of them may run
 
 
@@ -88,7 +88,7 @@ def try_test(bug, test_file):
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         buggy = bug.put(pathlib.Path(directory, "buggy"))
         words = ["-p", "conftest", f"--timeout={TEST_PATIENCE}"]
-        words.append(shutil.copy(test_file, pathlib.Path(directory, "test_student.py")))
+        words.append(copy_marked(test_file, pathlib.Path(directory, "test_student.py")))
         found = {}
         for name, command in {f"sound part {bug.part}": part_command(bug.part), bug.name: buggy}.items():
             found[name] = outcomes(command, *words, patience=PATIENCE)
@@ -96,6 +96,13 @@ def try_test(bug, test_file):
     verdict = judge(*found.values())
     print(verdict or "Your test tells them apart.")
     return not verdict
+
+
+def copy_marked(test_file, path):
+    """Copy a student's tests, with the mark by which a test gets the proxy below them when they have none."""
+    text = test_file.read_text()
+    path.write_text(text if "mark.behaviour" in text else text + MARK)
+    return path
 
 
 def check_readable(bug, test_file):
@@ -123,7 +130,7 @@ def show_tests(name, tests):
 def judge(sound, buggy):
     """Return what is missing before a student's tests tell the sound proxy from the one with the bug, or ""."""
     if not sound:
-        return 'No test ran. Hint: it needs the mark, pytestmark = pytest.mark.behaviour("hard use")'
+        return "No test ran. Hint: its name begins with test_, and it takes start_proxy"
     if any(test.is_skip for test in sound + buggy):
         return "Not yet: a test was skipped. Hint: one that does not run has noticed nothing; take the skip out"
     if not all(test.passed or test.is_assertion for test in sound):

@@ -127,7 +127,9 @@ def check_one(directory, seconds):
 
 
 def trouble_in(output):
-    """Return why a check says that a student's program got nowhere: it broke down, or it runs for ever; or ""."""
+    """Return why a check got nowhere: a program broke down or runs for ever, or a slip in answers.py; or ""."""
+    if slip := re.search(r"^ {6}why: +(answers\.py, .*)", output, re.MULTILINE):
+        return slip[1]
     if printed := re.search(r"^ {6}printed: +(.*(?:\n {17}.*)*)", output, re.MULTILINE):
         return f"it broke down: {printed[1].splitlines()[-1].strip()}"
     return "an endless loop" if re.search(r"^ {6}[a-z ]+: +an endless loop: ", output, re.MULTILINE) else ""

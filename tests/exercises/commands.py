@@ -9,7 +9,7 @@ from bugs import MUSEUM, Bug, bug_names
 from cards import COMMAND, Exercise, command_for, markdown_questions, markdown_table, names, task_text
 from gate import need_solutions, put_solution
 from records import Record
-from work import Work
+from work import NOTHING, Work
 
 WIDTH = 92  # characters of a paragraph below a task
 AS_ABOVE = "as above"
@@ -120,9 +120,13 @@ def show_task(letter, task, complaint, notes):
         notes[label] = fact if label not in notes else f"{notes[label]}\n{fact}"
         notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card once more")
         if "busy" in notes:
-            notes["hint"], notes["more"] = "which of its loops goes round without waiting for anything?", ""
+            notes["hint"], notes["more"] = (
+                "which of its loops waits for nothing, or for an event that comes again and again?",
+                "",
+            )
         if "printed" in notes:
-            notes["hint"], notes["more"] = "it broke down: read the last line that it printed", ""
+            read, look = "it broke down: read the last line that it printed", "which of its lines ends it?"
+            notes["hint"], notes["more"] = look if notes["printed"].startswith(NOTHING) else read, ""
     for label in LABELS:
         if notes.get(label):
             show(label, notes[label])
@@ -145,8 +149,7 @@ def what_is_next(exercise, directory, open_tasks, record):
     if record.answers:
         lines.append(f"What you said first: {first_answers(record)}")
     if exercise.kind in ("fix", "extend"):
-        program = shlex.quote(f"{directory}/rsp.py")  # for pytest, which splits it once more than the shell does
-        lines.append(f"The report card: pytest tests --proxy {shlex.quote(program)}")
+        lines.append(f"The report card: pytest tests --proxy {shlex.quote(f'{directory}/rsp.py')}")
     later = names()[names().index(exercise.name) + 1 :]
     lines.append(f"Next: {COMMAND} start {later[0]} DIR" if later else f"Next: {COMMAND} museum")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +17,13 @@ import psutil
 from pytest_runs import SUITE, outcomes, sentence
 from records import number_in, same_answer
 from support.harness import ARGUMENTS, START_PATIENCE, Command, Proxy, is_listening, part_command, run_briefly
-from support.output import TRACEBACK, at_most, without_output
+from support.output import TRACEBACK, at_most, without_output, without_start_line
 from support.peers import wait_until
 
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
 MOST_CPU = 4  # seconds of processor time, of a program that should wait: more is an endless loop
 LOOK = 0.5  # seconds for which we look whether a proxy is busy
+NOTHING = "nothing"  # what a program has printed that has not printed anything
 BUSY = 0.5  # the share of a processor that a proxy with nothing to do does not use
 
 
@@ -209,10 +211,13 @@ class Work:
     def note_trouble(self, complaint):
         """Note what a program printed that has ended or raised something, or else that one is in an endless loop."""
         for program in self.running:
-            printed = program.printed()
-            if TRACEBACK in printed or not program.is_alive():
-                self.notes["printed"] = at_most(printed) or "nothing"
-            elif "endless loop" not in complaint and is_busy(program):
+            printed, status = without_start_line(program.printed()), program.process.poll()
+            has_ended = status is not None and (status != 0 or isinstance(program, Proxy))  # an attack may well end
+            if TRACEBACK in printed or has_ended and printed.strip():
+                self.notes["printed"] = at_most(printed)
+            elif has_ended:
+                self.notes["printed"] = f"{NOTHING}; it has ended, with exit status {status}"
+            elif not re.search("endless loop|processor time", complaint) and is_busy(program):
                 self.notes["busy"] = "an endless loop: rsp.py uses the processor while there is nothing to do"
 
 

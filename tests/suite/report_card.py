@@ -4,7 +4,6 @@ The tests run in workers; what is known of a failure travels with the test's rep
 """
 
 import collections
-import re
 import shlex
 import shutil
 import textwrap
@@ -12,7 +11,7 @@ import textwrap
 from behaviours import BEHAVIOURS, BY_NAME, askable, milestone, verdict
 from by_hand import BY_HAND
 from support.output import PRINTED as PRINTED_BELOW
-from support.output import at_most
+from support.output import at_most, without_start_line
 from support.peers import talk
 
 FAILURE = "failure"  # the name of a property in a test's report: what is known of it, as a dict
@@ -31,17 +30,19 @@ def note_failure(item, report, error):
     name = item.originalname.removeprefix("test_")
     sent, received = talk.recent[-1].shown() if talk.recent else ("nothing", "nothing")
     command = item.config.proxy_command
+    wanted = " ".join((item.function.__doc__ or "").split())
     known = {
         "test": f"{name.replace('_', ' ')}{f' ({item.callspec.id[6:]})' if item.callspec.id[6:] else ''}",
         "fact": fact.strip() or "it was not so",
-        "hint": hint or " ".join((item.function.__doc__ or "").split()),
+        "hint": hint or wanted,
+        "wanted": wanted if hint else "",  # a hint that comes from a client or a backend knows nothing of the test
         "sent": sent,
         "received": received,
         "by hand": "\n".join(BY_HAND[name].lines(command.words)) if name in BY_HAND else "",
         "should show": BY_HAND[name].shows if name in BY_HAND else "",
     }
     report.user_properties.append((FAILURE, known))
-    report.user_properties.append((PRINTED, at_most(re.sub(r"^Started\..*$", "", printed, flags=re.MULTILINE))))
+    report.user_properties.append((PRINTED, at_most(without_start_line(printed))))
 
 
 class ReportCard:
@@ -143,7 +144,7 @@ class ReportCard:
         self.write(f"{milestone(BY_NAME[name])}  not yet: {known['test']}{more}")
         labels = ["fact", "hint", PRINTED]
         if self.config.getoption("milestones") or self.config.getoption("milestone"):
-            labels = ["fact", "hint", "sent", "received", PRINTED, "by hand", "should show", "also"]
+            labels = ["wanted", "fact", "hint", "sent", "received", PRINTED, "by hand", "should show", "also"]
         for label in labels:
             self.write_paragraph(label, "; ".join(known["also"][1:]) if label == "also" else known[label])
 

@@ -340,7 +340,7 @@ def test_a_stalled_backend_costs_neither_memory_nor_cpu(start_proxy):
             wait_until(lambda: client.sent > stuck + 20 * MEGABYTE, "the upload goes on", LONG_PATIENCE)
 
 
-def test_fifty_stalled_clients_cost_a_buffer_each(start_proxy):
+def test_fifty_stalled_clients_cost_a_buffer_each(start_proxy, strict):
     """What waits is bounded for each direction of each connection."""
     with StreamingBackend(10**12) as backend:
         proxy = start_proxy(backend)
@@ -351,7 +351,8 @@ def test_fifty_stalled_clients_cost_a_buffer_each(start_proxy):
         wait_until(lambda: backend.sent > 50 * SMALL_BUFFER, "the backends send")
         wait_until_still(lambda: backend.sent)
         growth = proxy.memory() - before
-        assert growth < 50 * 400_000, f"{growth / 50:,.0f} bytes for each client"
+        most = 400_000 if strict else 2_000_000  # somebody else's buffers may be larger, as long as they end
+        assert growth < 50 * most, f"{growth / 50:,.0f} bytes for each client. Hint: a buffer of less than {most:,}"
         for client in clients:
             client.reset()
         proxy.check_unharmed()

@@ -804,7 +804,7 @@ def test_the_parts_own_config_works(command, strict, one, two):
     if not strict:
         return
     text = pathlib.Path(command.program[-1]).with_name("config.lua").read_text()
-    text = text.replace("8000", "{port}").replace("8001", str(one.port)).replace("8002", str(two.port))
+    text = text.replace("8000", "{port}").replace("8001", str(one.port)).replace("first + 1", str(two.port))
     with Proxy(Command(command.words, text), 0) as proxy:
         assert ask(proxy, "site1.localhost").site == "one"
         assert ask(proxy, "x.site2.localhost").site == "two"

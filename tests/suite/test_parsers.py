@@ -694,6 +694,7 @@ def test_what_is_held_behind_a_handshake_is_bounded():
 
 
 METHODS = st.sampled_from([b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"HEAD", b"PATCH"])
+METHODS_WITH_BODIES = st.sampled_from([b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"])  # behind which others follow
 TARGETS = st.sampled_from([b"/", b"/a?b=c", b"//x/", b"/%00", b"http://a.example/x", b"http://A.example:80"])
 HEADERS = st.sampled_from(
     [b"A: b", b"X-Forwarded-For: 1.2.3.4", b"Connection: X-Forwarded-For", b"Connection: keep-alive", b"B:", b"c:\t d "]
@@ -706,10 +707,10 @@ ENDINGS = st.sampled_from([b"0\r\n\r\n", b"000;x=y\r\n\r\n", b"0\r\nA: b\r\nC: d
 @st.composite
 def requests(draw):
     """Make a request; return its bytes, and method and body."""
-    method, body = draw(METHODS), draw(BODIES)
+    kind = draw(st.sampled_from(["none", "length", "chunks"]))
+    method, body = draw(METHODS if kind == "none" else METHODS_WITH_BODIES), draw(BODIES)
     start = b"%b %b HTTP/1.1" % (method, draw(TARGETS))
     lines = draw(st.lists(HEADERS, max_size=4))
-    kind = draw(st.sampled_from(["none", "length", "chunks"]))
     if kind == "none":
         return request(*lines, start=start), method, b""
     if kind == "length":
@@ -812,6 +813,8 @@ def test_a_damaged_request_is_refused_or_understood_by_all_alike(sent, data):
         return
     if not outcome.refused:
         seen = judged_by_h11(outcome.output)
+        if outcome.requests and outcome.requests[-1].last:  # h11 reads on behind a GET with a body
+            judged = judged[: len(seen)]
         assert [(entry[0], entry[3], entry[4]) for entry in judged] == [(e[0], e[3], e[4]) for e in seen], sent
 
 

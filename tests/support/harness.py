@@ -89,7 +89,7 @@ def any_command(text: str) -> Command:
     A program that says "config" when it is started without arguments is taken to want a config file, any other the
     port, the backend's address and its port. Raises ValueError or OSError, with the reason, for what is no command.
     """
-    words = shlex.split(text)
+    words = [text] if os.path.isfile(text) else shlex.split(text)  # a path may have blanks
     if not words:
         raise ValueError("it names no program")
     placeholders = re.findall(r"\{\w*\}", text)

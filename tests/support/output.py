@@ -20,6 +20,11 @@ def without_output(text):
     return text.partition(PRINTED)[0]
 
 
+def without_start_line(text):
+    """Return what a program has printed without the line that says it is ready."""
+    return re.sub(r"^Started\..*$", "", text, flags=re.MULTILINE)
+
+
 def at_most(text, most=MOST_LINES):
     """Return the lines that matter, at most `most`: the first traceback up to its error, or the last lines."""
     lines = repeated_once(line.rstrip() for line in text.strip().splitlines())

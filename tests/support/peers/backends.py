@@ -379,6 +379,7 @@ class FullBackend(EchoBackend):
             self.fillers.append(filler)
             try:
                 filler.connect((HOST, self.port))
+                wait_until(lambda: self.connections, "the first one is accepted, which leaves room for another")
             except TimeoutError:
                 filler.close()  # or it would keep trying
                 return

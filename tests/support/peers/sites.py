@@ -257,11 +257,13 @@ def receive_answer(client, method="GET") -> Answer:
     return answer
 
 
-def ask(proxy, host, target="/", **options) -> Answer:
-    """Ask for a page on a connection of its own, and return the answer."""
+def ask(proxy, host, target="/", method="GET", headers=(), **options) -> Answer:
+    """Ask for a page on a connection of its own, which is to be closed behind the answer; return that."""
+    if not any(line.lower().startswith("connection:") for line in headers):
+        headers = [*headers, "Connection: close"]
     with proxy.connect() as client:
-        client.send(request_text(host, target, **options))
-        return receive_answer(client, options.get("method", "GET"))
+        client.send(request_text(host, target, method, headers=headers, **options))
+        return receive_answer(client, method)
 
 
 def hello_bytes(name, version=None):

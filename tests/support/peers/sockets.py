@@ -29,7 +29,7 @@ def free_port() -> int:
             return sock.getsockname()[1]
 
 
-def wait_until_acknowledged(sock: socket.socket):
+def wait_until_acknowledged(sock: socket.socket, patience: float = LONG_PATIENCE):
     """Wait until the other end's kernel has everything that was sent; see SIOCOUTQ in tcp(7)."""
 
     def unacknowledged():
@@ -37,7 +37,7 @@ def wait_until_acknowledged(sock: socket.socket):
         fcntl.ioctl(sock, termios.TIOCOUTQ, count)
         return count[0]
 
-    wait_until(lambda: unacknowledged() == 0, "everything sent is acknowledged", LONG_PATIENCE)
+    wait_until(lambda: unacknowledged() == 0, "everything sent is acknowledged", patience)
 
 
 def set_reset_on_close(sock: socket.socket):
