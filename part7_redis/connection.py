@@ -17,7 +17,7 @@ States
               UNCHOSEN -> CONNECTING        the backend has been chosen; until then, the socket is not in epoll
               any -> LOST                   the socket is gone, or never connected; bytes for it are dropped
               not LOST -> RESETTING         the peer is lost; when everything is delivered, this side is reset
-              any but OPEN -> REFUSED       no backend for this client: it gets an answer of our own
+              any -> REFUSED                no backend for this client: it gets an answer of our own
               any -> CLOSED                 the socket is closed, or will be at the end of this round
 
 What follows from them (next_step looks, settle does)
@@ -119,6 +119,7 @@ class Connection:
             self.flush()
         if events & READ_EVENTS and self.input is READING:
             self.read()
+        # Nobody reads, so only a look finds an end.
         if self.input is HELD and self.thorough and self.gate.awaits_answer and self.gate.has_all():
             self.end_input()
         if self.changed or self.peer.changed:
@@ -362,7 +363,7 @@ class Connection:
         if error_number not in (0, errno.ECONNRESET, errno.EPIPE):
             self.try_next_address(error_number)
             return False
-        self.output = OPEN
+        self.output, self.addresses = OPEN, None
         self.backend.set.note_success(self)
         self.changed = self.peer.input is not READING  # what it waits for may have come true
         if error_number:  # it had connected, and was reset before we came to look

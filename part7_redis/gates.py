@@ -38,7 +38,7 @@ class OpenEntrance:
     def __init__(self, backends):
         """Take a BackendSet."""
         self.backends = backends
-        self.family = backends.family  # of the sockets that it is to be given for the backends' sides
+        self.family = backends.family  # of the sockets that its backends need, most likely
 
     def admit(self, client, backend):
         """Start connecting a new client's other side."""
@@ -48,24 +48,24 @@ class OpenEntrance:
 class Entrance:
     """Gives every client a gate."""
 
-    def __init__(self, gate, hosts, head_timeout, route=None, is_trusted=None, redis_hosts=None):
+    def __init__(self, gate_class, hosts, head_timeout, route=None, is_trusted=None, redis_hosts=None):
         """Take the class of the gates, a HostTable, and the seconds that a client has for the whole of a head.
 
         A Route may choose among the hosts; is_trusted tells of an address whether what it says of others is believed;
         RedisHosts know more hosts.
         """
-        self.gate = gate
+        self.gate_class = gate_class
         self.hosts = hosts
         self.redis_hosts = redis_hosts
         self.route = route
         self.is_trusted = is_trusted
-        self.family = hosts.family  # of the sockets that it is to be given for the backends' sides
+        self.family = hosts.family  # of the sockets that its backends need, most likely
         self.heads = Deadlines(head_timeout)
         self.lingering = Deadlines(LINGER_SECONDS)
 
     def admit(self, client, backend):
         """Give a new client its gate."""
-        self.gate(client, backend, self)
+        self.gate_class(client, backend, self)
 
 
 class Gate:
