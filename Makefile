@@ -39,8 +39,8 @@ clean:
 	@touch $@
 
 .venv/ready-to-hosts: requirements.txt .venv/made
-	@echo "Installing lupa, httptools, tornado and trustme into .venv ..."
-	@$(PIP_INSTALL) $$(grep -E '^(lupa|httptools|tornado|trustme)>' requirements.txt)
+	@echo "Installing lupa, httptools, hiredis, redis, tornado and trustme into .venv ..."
+	@$(PIP_INSTALL) $$(grep -E '^(lupa|httptools|hiredis|redis|tornado|trustme)>' requirements.txt)
 	@touch $@ .venv/ready-to-run
 
 .venv/ready-to-bench: .venv/ready-to-test

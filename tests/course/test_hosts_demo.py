@@ -156,6 +156,30 @@ def test_a_host_that_is_no_name_does_not_get_into_a_page(demo):
     assert answer.status == 400 and "<b>" not in page
 
 
+@pytest.mark.needs("redis-server")
+def test_a_button_moves_a_site_while_everything_runs(demo):
+    """What it writes into redis is in force for the very next request; whoever pressed it is shown the result."""
+
+    def backend():
+        return re.search("^The backend (east|west),", demo.ask("moving.localhost")[1], re.MULTILINE)[1]
+
+    before = backend()
+    assert "Move it" in demo.ask("moving.localhost", Accept="text/html")[1]
+    answer, _ = demo.ask("moving.localhost", method="POST", path="/move")
+    assert (answer.status, answer.getheader("Location")) == (303, "/")
+    assert {before, backend()} == {"east", "west"}
+    demo.ask("moving.localhost", method="POST", path="/move")
+    assert backend() == before
+
+
+@pytest.mark.parametrize("place", ["6379", "127.0.0.1:redis", "127.0.0.1:1"])
+def test_a_redis_that_is_not_there_is_named(place):
+    """One line that says so, and what to do; nothing is left running."""
+    ports = {"RSP_LISTEN_PORT": str(free_port()), "RSP_LISTEN_TLS_PORT": str(free_port())}
+    run = run_briefly(COMMAND, env={**os.environ, **ports, "REDIS": place})
+    check_one_line(run, place)
+
+
 def test_head_gets_the_head(demo):
     """As `curl -I` asks for it."""
     for name in ("site1.localhost", "chat.localhost"):
@@ -403,7 +427,7 @@ def test_a_signal_ends_everything(number, tmp_path):
     try:
         processes = list(family(demo.process.pid))
         authority = pathlib.Path(demo.authority())
-        assert len(processes) == 2 and authority.exists()
+        assert len(processes) == (3 if find("redis-server") else 2) and authority.exists()
         with socket.create_connection((HOST, demo.port), PATIENCE) as chat:
             chat.sendall(b"GET / HTTP/1.1\r\nHost: chat.localhost\r\n\r\n")
             assert chat.recv(12) == b"HTTP/1.1 200"
@@ -424,7 +448,7 @@ def test_a_proxy_that_dies_ends_the_demo(tmp_path):
     """With the proxy's status; nobody is left to wait for it."""
     demo = Demo(tmp_path)
     try:
-        _, proxy = family(demo.process.pid)
+        (proxy,) = (pid for pid in family(demo.process.pid) if "rsp.py" in " ".join(psutil.Process(pid).cmdline()))
         os.kill(proxy, signal.SIGKILL)
         assert demo.process.wait(PATIENCE) != 0
     finally:
@@ -454,7 +478,7 @@ def test_an_impossible_port_is_named(port):
     assert f"port {port}: no such port" in line and "RSP_LISTEN_TLS_PORT" in line
 
 
-@pytest.mark.parametrize("package", ["tornado", "trustme", "httptools", "lupa"])
+@pytest.mark.parametrize("package", ["tornado", "trustme", "httptools", "lupa", "redis", "hiredis"])
 def test_a_missing_package_is_named(package, tmp_path):
     """Whoever imports it, the demo or the proxy, says what to install."""
     (tmp_path / f"{package}.py").write_text("raise ModuleNotFoundError('not here', name=__name__)\n")
@@ -470,4 +494,6 @@ def test_make_hosts_starts_this():
     assert str(ROOT / program) == COMMAND[-1]
     pattern = re.search(r"grep -E '(.*)' requirements\.txt", makefile)[1]
     installed = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(pattern, line)]
-    assert sorted(re.split(r"\W", line)[0] for line in installed) == ["httptools", "lupa", "tornado", "trustme"]
+    assert sorted(re.split(r"\W", line)[0] for line in installed) == [
+        *("hiredis", "httptools", "lupa", "redis", "tornado", "trustme")
+    ]

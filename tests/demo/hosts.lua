@@ -25,6 +25,10 @@ hosts = {
   default = {backends = {backend("FRONT")}},
 }
 
+-- A host that stands in no table is looked up in redis: moving.localhost. Without a redis, there are only those above.
+local address, port = (os.getenv("RSP_DEMO_REDIS") or ""):match("^(.+):(%d+)$")
+redis = address and {address = address, port = port}
+
 -- Called for each request and each TLS client. It returns the name of the host to use; nil is the one they asked for.
 function route(request)
   if request.tls then
