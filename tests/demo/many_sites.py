@@ -49,7 +49,7 @@ def find_port(variable, default):
     try:
         socket.create_server(("", int(port))).close()
     except (OSError, OverflowError, ValueError) as error:  # the latter two: no port has that number
-        reason = getattr(error, "strerror", None) or "no such port"
+        reason = os.strerror(error.errno) if isinstance(error, OSError) else "no such port"
         sys.exit(f"Couldn't listen on port {port}: {reason}. Free it, or choose another: make hosts {variable}=8888")
     return port
 
