@@ -34,10 +34,10 @@ Open in a browser (Chrome, Edge and Firefox know that every name under .localhos
   {secure:<40} TLS; your browser will warn you, as nobody vouches for this certificate
 
 Or in another terminal:
-  curl {site1}                             # twice: each backend in turn
-  curl -H 'Host: site1.localhost' {anywhere}        # the same: the name is all that counts
-  curl --interface 127.0.0.9 {site1}       # as another client
-  curl -H 'X-Forwarded-For: 192.0.2.1' {site1}      # a lie, which is not passed on
+  curl {site1:<64} # twice: each backend in turn
+  curl -H 'Host: site1.localhost' {anywhere:<37} # the same: the name is all that counts
+  curl --interface 127.0.0.9 {site1:<42} # as another client
+  curl -H 'X-Forwarded-For: 192.0.2.1' {site1:<32} # a lie, which is not passed on
   curl --cacert {authority} {secure}
 
 Ctrl-C stops it."""
