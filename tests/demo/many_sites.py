@@ -37,10 +37,10 @@ Open in a browser (Chrome, Edge and Firefox know that every name under .localhos
 {moving_line}  {secure:<40} TLS; your browser will warn you, as nobody vouches for this certificate
 
 Or in another terminal:
-  curl {site1}                             # twice: each backend in turn
-  curl -H 'Host: site1.localhost' {anywhere}        # the same: the name is all that counts
-  curl --interface 127.0.0.9 {site1}       # as another client
-  curl -H 'X-Forwarded-For: 192.0.2.1' {site1}      # a lie, which is not passed on
+  curl {site1:<64} # twice: each backend in turn
+  curl -H 'Host: site1.localhost' {anywhere:<37} # the same: the name is all that counts
+  curl --interface 127.0.0.9 {site1:<42} # as another client
+  curl -H 'X-Forwarded-For: 192.0.2.1' {site1:<32} # a lie, which is not passed on
   curl --cacert {authority} {secure}
 
 Ctrl-C stops it."""
@@ -52,7 +52,7 @@ def find_port(variable, default):
     try:
         socket.create_server(("", int(port))).close()
     except (OSError, OverflowError, ValueError) as error:  # the latter two: no port has that number
-        reason = getattr(error, "strerror", None) or "no such port"
+        reason = os.strerror(error.errno) if isinstance(error, OSError) else "no such port"
         sys.exit(f"Couldn't listen on port {port}: {reason}. Free it, or choose another: make hosts {variable}=8888")
     return port
 
