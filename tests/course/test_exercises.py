@@ -27,6 +27,7 @@ GATED = "part1_big_request"  # a quick one, on which the commands are tried
 PATIENCE = 60  # seconds that one command may take
 HINT = "Hint: see tests/exercises/README.md, and run: python tests/exercises/exercise.py gate"
 NEEDS_GIT = pytest.mark.needs("git")
+NEEDS_REDIS = pytest.mark.needs("redis-server")  # part 7 does, and so do its exercises
 NEEDS_SOLUTIONS = pytest.mark.skipif(cards.BUNDLE_MARK.exists(), reason="this copy for a class has no solutions")
 
 
@@ -51,7 +52,10 @@ def test_there_are_four_exercises_a_part_and_all_four_kinds():
 
 
 @NEEDS_GIT
-@pytest.mark.parametrize("name", [name for name in NAMES if name != GATED])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[NEEDS_REDIS] * name.startswith("part7_")) for name in NAMES if name != GATED],
+)
 def test_an_exercise_is_sound(name):
     """Its starter fails, its solution passes and is as small as the card says, and all its texts are complete."""
     each = cards.Exercise(name)

@@ -24,6 +24,7 @@ PACKAGES = {  # program -> Debian package
     "nc": "netcat-openbsd",
     "nginx": "nginx",
     "node": "nodejs",
+    "redis-server": "redis-server",
     STREAM_MODULE: "libnginx-mod-stream",
     "sniproxy": "sniproxy",
     "valgrind": "valgrind",
