@@ -131,9 +131,8 @@ def start_sites(places, directory, more):
     plain = {name: (bind_sockets(0, ADDRESS), site) for name, site in (make_sites(places) | more).items()}
 
     async def serve():
-        for name, (sockets, site) in plain.items():
-            # Where there is a choice, a browser's connection must not stay open: only a new one gets the next backend.
-            HTTPServer(site, no_keep_alive=name in ("BLUE", "GREEN", "EAST", "WEST")).add_sockets(sockets)
+        for sockets, site in plain.values():
+            HTTPServer(site).add_sockets(sockets)
         await asyncio.Event().wait()  # for ever
 
     for run in (secure.serve_forever, lambda: asyncio.run(serve())):

@@ -44,7 +44,7 @@ behaviour = pytest.mark.behaviour
 needs_hosts = pytest.mark.needs_hosts
 
 MEGABYTE = 1_000_000  # bytes
-MEMORY_GROWTH = 24 * MEGABYTE  # bytes
+MEMORY_GROWTH = 16 * MEGABYTE  # bytes
 SOUND = request_text("a", "/sound")
 HANDSHAKE = ["Upgrade: websocket", "Connection: Upgrade"]
 
@@ -893,7 +893,7 @@ def test_a_random_mix_of_troublemakers_leaves_nothing_behind(start_hosts, site):
         proxy = start_hosts(
             {"mix": host_text(site, dying, free_port(), hanging), "good": good},
             more=balance,
-            headTimeout=300,
+            headTimeout=600,
             connectTimeout=200,
             failTimeout=100,
         )
