@@ -11,11 +11,11 @@ import pytest
 
 import million
 from bench import held_to, order, table
-from contenders import TOOLS, part4_without, switched_off
+from contenders import BACKEND_SETS, TOOLS, part4_without, switched_off
 from pytest_runs import outcomes
 from support.harness import ARGUMENTS, Command
 from support.parts import PARTS, ROOT
-from workloads import SWITCHED_OFF_WORKLOADS, WORKLOADS
+from workloads import BACKENDS_WORKLOADS, SWITCHED_OFF_WORKLOADS, WORKLOADS
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 BENCH = [sys.executable, str(BENCHMARKS / "bench.py"), "--quick", "--rounds", "1"]
@@ -29,15 +29,16 @@ def saved(name):
 
 def tables():
     """Return the page and the table that it should show, for each saved run."""
-    results, without = saved("results"), saved("switched_off")
+    results, without, sets = saved("results"), saved("switched_off"), saved("backends")
     return {
         "results": ("README.md", table(results["summary"], results["wrong"], WORKLOADS)),
         "million": ("README.md", million.table(saved("million")["results"])),
+        "backends": ("README.md", table(sets["summary"], sets["wrong"], BACKENDS_WORKLOADS[:1])),
         "switched_off": ("meaning.md", table(without["summary"], without["wrong"], SWITCHED_OFF_WORKLOADS)),
     }
 
 
-@pytest.mark.parametrize("name", ["results", "million", "switched_off"])
+@pytest.mark.parametrize("name", ["results", "million", "backends", "switched_off"])
 def test_the_page_shows_the_run_that_was_saved(name):
     """The tables in the benchmark's pages are those that the saved runs make."""
     page, shown = tables()[name]
@@ -117,6 +118,32 @@ def test_two_directories_can_be_compared(tmp_path):
     assert summary["connections"]["new"]["to old"] > 0 and "to old" in output
     for name in ("old", "new"):
         assert 0 < summary["stalled"][name]["bytes a connection"] < 600_000, summary["stalled"][name]
+
+
+@NEEDS_TOOLS
+def test_sets_of_backends_can_be_compared(tmp_path):
+    """Part 5 with 3 backends, with 100, and with a Lua function: each has a ratio to part 4, and to the set of 3."""
+    output = run_bench("--backends", "--workloads", "connections", "--output", str(tmp_path))
+    results = json.loads((tmp_path / "backends.json").read_text())
+    assert results["wrong"] == {"connections": {}}
+    rows = results["summary"]["connections"]
+    assert list(rows) == ["part4", "part5", *BACKEND_SETS]
+    for name, row in rows.items():
+        assert row["to part4"] == pytest.approx(row["rate"] / rows["part4"]["rate"]) and row["rate"] > 0, name
+        assert row["to part5-3"] == pytest.approx(row["rate"] / rows["part5-3"]["rate"]), name
+        assert f"  {name} " in output
+
+
+def test_what_choosing_costs_is_measured_for_every_balance():
+    """A figure for each way to choose, with 1 backend, 3 and 100."""
+    program = [sys.executable, str(BENCHMARKS / "choose.py"), "--clients", "300"]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr[-2000:]
+    head, *lines = run.stdout.splitlines()
+    assert re.findall(r"\d+$|\d+(?= )", head) == ["1", "3", "100"]
+    rows = dict(re.fullmatch(r"  (\S.*?)((?: +\d+\.\d){3})", line).groups() for line in lines)
+    assert list(rows) == ["round_robin", "least_conn", "random", "ip_hash", "a Lua function"]
+    assert all(float(figure) > 0 for figures in rows.values() for figure in figures.split()), run.stdout
 
 
 def test_no_contender_always_comes_first_or_after_the_same_one():
