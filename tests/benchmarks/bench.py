@@ -241,14 +241,32 @@ COLUMNS = {"to old": (8, ".3f"), "to part4": (10, ".2f"), "middle half": (13, ""
            "kernel µs": (11, ",.0f")}  # fmt: skip
 
 
-AIMS = [  # the line's title; workload and figure; the least, or the most, that part 4 is to reach
-    ("a connection per request, to nginx", "connections", "to nginx", 0.95, None),
-    ("keep-alive, to nginx", "keep-alive", "to nginx", 1.0, None),
-    ("10 MB answers, to nginx", "bulk", "to nginx", 1.5, None),
-    ("10 MB uploads, to nginx", "upload", "to nginx", 1.0, None),
-    ("a connection per request, to asyncio", "connections", "to asyncio", 3.0, None),
-    ("bytes an idle client", "idle", "bytes a connection", None, 1000),
-]
+# For each comparison, which part it holds to something, and to what: the line's title; the contender; workload and
+# figure; the least, or the most, that it is to reach.
+AIMS = {
+    "results": ("part 4", [
+        ("a connection per request, to nginx", "part4", "connections", "to nginx", 0.95, None),
+        ("keep-alive, to nginx", "part4", "keep-alive", "to nginx", 1.0, None),
+        ("10 MB answers, to nginx", "part4", "bulk", "to nginx", 1.5, None),
+        ("10 MB uploads, to nginx", "part4", "upload", "to nginx", 1.0, None),
+        ("a connection per request, to asyncio", "part4", "connections", "to asyncio", 3.0, None),
+        ("bytes an idle client", "part4", "idle", "bytes a connection", None, 1000),
+    ]),
+    "hosts": ("part 6, by the Host header,", [
+        ("a connection per request, to part 4", "part6-http", "connections", "to part4", 0.8, None),
+        ("keep-alive, to part 4", "part6-http", "keep-alive", "to part4", 0.7, None),
+        ("10 MB answers, to part 4", "part6-http", "bulk", "to part4", 0.95, None),
+        ("a connection per request, to proxy.py", "part6-http", "connections", "to proxy.py", 3.0, None),
+    ]),
+    "tls": ("part 6, by the server name,", [
+        ("a TLS connection per request, to part 4", "part6-tls", "tls-connections", "to part4", 0.85, None),
+    ]),
+    "redis": ("part 7", [
+        ("one host in redis, to one in part 6's config", "part7", "one-host", "to part6-hosts", 0.95, None),
+        ("9,999 hosts, to part 6", "part7", "many-hosts", "to part6-hosts", 0.95, None),
+        ("keep-alive, to part 6", "part7", "keep-alive", "to part6-hosts", 0.95, None),
+    ]),
+}  # fmt: skip
 
 
 def table(summary, wrongs, workloads):
@@ -277,17 +295,18 @@ def table(summary, wrongs, workloads):
     return "\n".join(lines[1:])
 
 
-def held_to(summary):
-    """Return, as text, what part 4 is held to beside what this run has measured; "" when that was not measured."""
+def held_to(summary, comparison="results"):
+    """Return, as text, what a part is held to beside what this run has measured; "" when that was not measured."""
+    part, aims = AIMS.get(comparison, ("", []))
     lines = []
-    for title, workload, figure, least, most in AIMS:
-        measured = summary.get(workload, {}).get("part4", {}).get(figure)
+    for title, contender, workload, figure, least, most in aims:
+        measured = summary.get(workload, {}).get(contender, {}).get(figure)
         if measured is not None:
             wanted = f"at least {least:.2f}" if least else f"at most {most:,}"
             reached = measured >= least if least else measured <= most
             shown = f"{measured:.2f}" if least else f"{measured:,.0f}"
-            lines.append(f"  {title:<40}{wanted:>16}{shown:>10}{'' if reached else '   missed'}")
-    return "\n".join(["what part 4 is held to", *lines]) if lines else ""
+            lines.append(f"  {title:<45}{wanted:>16}{shown:>10}{'' if reached else '   missed'}")
+    return "\n".join([f"what {part} is held to", *lines]) if lines else ""
 
 
 def draw(summary, workloads, machine, base, path):
@@ -367,8 +386,8 @@ def main():
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(f"median of {rounds} rounds, {time.monotonic() - start:.0f} s\n")
     print(table(summary, wrongs, workloads))
-    if comparison.file == "results":
-        print(f"\n{held_to(summary)}")
+    if held := held_to(summary, comparison.file):
+        print(f"\n{held}")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         path = options.output / comparison.file

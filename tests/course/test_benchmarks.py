@@ -11,11 +11,18 @@ import pytest
 
 import million
 from bench import held_to, order, table
-from contenders import BACKEND_SETS, TOOLS, part4_without, switched_off
+from contenders import BACKEND_SETS, REDIS_TOOLS, TLS_TOOLS, TOOLS, part4_without, switched_off
 from pytest_runs import outcomes
 from support.harness import ARGUMENTS, Command
 from support.parts import PARTS, ROOT
-from workloads import BACKENDS_WORKLOADS, SWITCHED_OFF_WORKLOADS, WORKLOADS
+from workloads import (
+    BACKENDS_WORKLOADS,
+    HOSTS_WORKLOADS,
+    REDIS_WORKLOADS,
+    SWITCHED_OFF_WORKLOADS,
+    TLS_WORKLOADS,
+    WORKLOADS,
+)
 
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 BENCH = [sys.executable, str(BENCHMARKS / "bench.py"), "--quick", "--rounds", "1"]
@@ -30,7 +37,10 @@ def saved(name):
 def tables():
     """Return the page and the table that it should show, for each saved run."""
     results, without, sets = saved("results"), saved("switched_off"), saved("backends")
-    return {
+    more = {"hosts": HOSTS_WORKLOADS[:3], "tls": TLS_WORKLOADS, "redis": REDIS_WORKLOADS}
+    runs = {name: saved(name) for name in more}
+    shown = {name: ("README.md", table(runs[name]["summary"], runs[name]["wrong"], more[name])) for name in more}
+    return shown | {
         "results": ("README.md", table(results["summary"], results["wrong"], WORKLOADS)),
         "million": ("README.md", million.table(saved("million")["results"])),
         "backends": ("README.md", table(sets["summary"], sets["wrong"], BACKENDS_WORKLOADS[:1])),
@@ -38,7 +48,7 @@ def tables():
     }
 
 
-@pytest.mark.parametrize("name", ["results", "million", "backends", "switched_off"])
+@pytest.mark.parametrize("name", ["results", "million", "backends", "switched_off", "hosts", "tls", "redis"])
 def test_the_page_shows_the_run_that_was_saved(name):
     """The tables in the benchmark's pages are those that the saved runs make."""
     page, shown = tables()[name]
@@ -57,10 +67,12 @@ def test_the_first_page_has_the_figures_of_the_million():
     assert all(rows["part4"]["failed"] == 0 and rows["part4"]["requests"] == 1_000_000 for rows in kinds)
 
 
-def test_the_page_shows_what_part_4_is_held_to():
-    """Next to each table is how close part 4 came to the course's own aims."""
+def test_the_page_shows_what_the_parts_are_held_to():
+    """Next to each table is how close a part came to the course's own aims."""
     page = (BENCHMARKS / "README.md").read_text()
-    for shown in (held_to(saved("results")["summary"]), million.held_to(saved("million")["results"])):
+    runs = [held_to(saved(name)["summary"], name) for name in ("results", "hosts", "tls", "redis")]
+    for shown in (*runs, million.held_to(saved("million")["results"])):
+        assert shown
         assert shown in page, f"tests/benchmarks/README.md shows something else. Hint: paste this:\n{shown}"
 
 
@@ -132,6 +144,23 @@ def test_sets_of_backends_can_be_compared(tmp_path):
         assert row["to part4"] == pytest.approx(row["rate"] / rows["part4"]["rate"]) and row["rate"] > 0, name
         assert row["to part5-3"] == pytest.approx(row["rate"] / rows["part5-3"]["rate"]), name
         assert f"  {name} " in output
+
+
+@pytest.mark.needs(*TLS_TOOLS, *REDIS_TOOLS)
+@pytest.mark.parametrize(
+    "option, workload, contender",
+    [
+        ("--hosts", "connections", "part6-http"),
+        ("--tls", "tls-connections", "part6-tls"),
+        ("--redis", "many-hosts", "part7-lua"),
+    ],
+)
+def test_parts_that_look_can_be_compared(option, workload, contender, tmp_path):
+    """Part 6 by Host header and by TLS server name, part 7 with hosts in redis: all answers are right."""
+    run_bench(option, "--workloads", workload, "--output", str(tmp_path))
+    results = json.loads((tmp_path / f"{option[2:]}.json").read_text())
+    assert results["wrong"] == {workload: {}}
+    assert results["summary"][workload][contender]["rate"] > 0
 
 
 def test_what_choosing_costs_is_measured_for_every_balance():
