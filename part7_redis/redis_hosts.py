@@ -80,13 +80,22 @@ class RedisHosts:
     def learn(self, name, replies):
         """Take redis's replies about a name, and tell those who wait."""
         entry = None
-        if replies is not None:
+        if replies is not None and self.are_answers(replies):
             entry = Entry(self.make_host(name, *replies))
             if name not in self.overtaken:
                 self.keep(name, entry)
         self.overtaken.discard(name)
         for tell in self.asked.pop(name):
             tell(entry)
+
+    def are_answers(self, replies):
+        """Tell whether redis has answered: what is there, or that a key is of the wrong type. It may not be able to."""
+        for reply in replies:
+            error = isinstance(reply, hiredis.ReplyError) and not str(reply).startswith("WRONGTYPE")
+            if error or not isinstance(reply, list | hiredis.ReplyError):
+                self.complain("its answer", str(reply) if error else "it is no list")
+                return False
+        return True
 
     def keep(self, name, entry):
         """Keep what is known of a name."""
@@ -145,7 +154,7 @@ class RedisHosts:
             return []
         places = set()
         for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
-            text = member.decode("latin-1")
+            text = member.decode("latin-1") if isinstance(member, bytes) else str(member)
             place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
             if place is None:
                 self.complain(key, f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
