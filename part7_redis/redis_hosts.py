@@ -144,7 +144,7 @@ class RedisHosts:
             try:
                 backends.append(before.get(f"{address}:{port}") or BalancedBackend(address, port))
             except OSError as error:  # an address of IPv6, say, on a machine without it
-                self.complain(name, str(error))
+                self.complain(f"{name}'s {address}", str(error))
         return Host(name, self.make_set(backends), None) if backends else None
 
     def read_members(self, key, reply, hipache=False):
@@ -190,9 +190,12 @@ def read_place(text, port):
     address, colon, own_port = text.rpartition(":")
     if not colon or text.endswith("]") or text.count(":") > 1 and not text.startswith("["):
         address, own_port = text, port
+    in_brackets = address.startswith("[") and address.endswith("]")
     try:
-        address = str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]")))
+        address = ipaddress.ip_address(address[1:-1] if in_brackets else address)
     except ValueError:
         return None
+    if getattr(address, "scope_id", None):  # it names a device of one machine's
+        return None
     is_port = own_port.isascii() and own_port.isdigit() and len(own_port) < 6 and 0 < int(own_port) < 65536
-    return (address, own_port) if is_port else None
+    return (str(address), own_port) if is_port else None
