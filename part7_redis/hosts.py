@@ -80,12 +80,16 @@ LARGEST_REPLY = 262_144  # bytes that the answer to one may have
 SMALL_CHANGE = 64  # bytes that each entry of a list takes, besides its own
 
 
+def entries_of(reply):
+    """Return what a reply of redis's consists of, as a list."""
+    if isinstance(reply, dict):
+        return [*reply.keys(), *reply.values()]
+    return reply if isinstance(reply, list) else [reply]
+
+
 def size_of(reply):
     """Return the bytes that a reply of redis's takes in Lua, roughly."""
-    if isinstance(reply, list | dict):
-        entries = reply if isinstance(reply, list) else [*reply.keys(), *reply.values()]
-        return sum(SMALL_CHANGE + size_of(entry) for entry in entries)
-    return len(reply) if isinstance(reply, bytes | str) else 0
+    return sum(SMALL_CHANGE + (len(entry) if isinstance(entry, bytes) else 0) for entry in entries_of(reply))
 
 
 class Route:
@@ -158,6 +162,8 @@ class Route:
         (reply,) = replies
         if isinstance(reply, Exception):
             return None, str(reply)
+        if not all(entry is None or isinstance(entry, bytes | int | float) for entry in entries_of(reply)):
+            return None, "an odd reply"
         if size_of(reply) > LARGEST_REPLY:  # lupa has to find room for it, see make_room
             return None, f"a reply of more than {LARGEST_REPLY} bytes"
         return (self.lua.table_from(reply) if isinstance(reply, list | dict) else reply,)

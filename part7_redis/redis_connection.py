@@ -143,7 +143,6 @@ class RedisConnection:
                 self.lose("it is older than redis 6, and knows no RESP3" if too_old else str(reply))
                 return
         self.state = READY
-        self.pause = SHORTEST_PAUSE
         if self.complaint:
             logging.error("Connected to redis at %s", self.name)
             self.complaint = None
@@ -164,6 +163,7 @@ class RedisConnection:
         if self.ping in self.sent:
             self.lose(f"no answer in {BEAT_SECONDS} s")
             return
+        self.pause = SHORTEST_PAUSE  # not before: it may be one that greets us, and ends the connection
         self.ping = Question([("PING",)], None)
         self.send(self.ping)
         call_later(BEAT_SECONDS, self.beat, number)
@@ -239,7 +239,7 @@ class RedisConnection:
         self.reader.feed(data)
         self.unread += len(data)
         number = self.number
-        while number == self.number and (reply := self.reader.gets()) is not NOT_YET:
+        while number == self.number and (reply := self.next_reply()) is not NOT_YET:
             self.unread = 0
             if isinstance(reply, hiredis.PushNotification):
                 self.see_push(reply)
@@ -248,11 +248,22 @@ class RedisConnection:
         if self.unread > LONGEST_REPLY:
             self.lose(f"a reply of more than {LONGEST_REPLY} bytes")
 
+    def next_reply(self):
+        """Return the next reply, or NOT_YET; raise ProtocolError for what is none."""
+        try:
+            return self.reader.gets()
+        except TypeError:  # a map whose keys are lists or maps: Python has no such thing, and redis sends none
+            raise hiredis.ProtocolError from None
+
     def see_push(self, push):
         """Tell the listeners which keys have changed; all of them have after FLUSHALL."""
-        if push[0] != b"invalidate":
+        kind, keys = (*push, None, None)[:2]
+        if kind != b"invalidate":
             return
-        for key in push[1] or [None]:
+        keys = [None] if keys is None else keys
+        if not isinstance(keys, list) or not all(key is None or isinstance(key, bytes) for key in keys):
+            raise hiredis.ProtocolError
+        for key in keys:
             for listener in self.listeners:
                 listener.changed(key)
 

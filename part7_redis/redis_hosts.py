@@ -80,13 +80,22 @@ class RedisHosts:
     def learn(self, name, replies):
         """Take redis's replies about a name, and tell those who wait."""
         entry = None
-        if replies is not None:
+        if replies is not None and self.are_answers(replies):
             entry = Entry(self.make_host(name, *replies))
             if name not in self.overtaken:
                 self.keep(name, entry)
         self.overtaken.discard(name)
         for tell in self.asked.pop(name):
             tell(entry)
+
+    def are_answers(self, replies):
+        """Tell whether redis has answered: what is there, or that a key is of the wrong type. It may not be able to."""
+        for reply in replies:
+            error = isinstance(reply, hiredis.ReplyError) and not str(reply).startswith("WRONGTYPE")
+            if error or not isinstance(reply, list | hiredis.ReplyError):
+                self.complain("its answer", str(reply) if error else "it is no list")
+                return False
+        return True
 
     def keep(self, name, entry):
         """Keep what is known of a name."""
@@ -135,7 +144,7 @@ class RedisHosts:
             try:
                 backends.append(before.get(f"{address}:{port}") or BalancedBackend(address, port))
             except OSError as error:  # an address of IPv6, say, on a machine without it
-                self.complain(name, str(error))
+                self.complain(f"{name}'s {address}", str(error))
         return Host(name, self.make_set(backends), None) if backends else None
 
     def read_members(self, key, reply, hipache=False):
@@ -145,7 +154,7 @@ class RedisHosts:
             return []
         places = set()
         for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
-            text = member.decode("latin-1")
+            text = member.decode("latin-1") if isinstance(member, bytes) else str(member)
             place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
             if place is None:
                 self.complain(key, f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
@@ -181,9 +190,12 @@ def read_place(text, port):
     address, colon, own_port = text.rpartition(":")
     if not colon or text.endswith("]") or text.count(":") > 1 and not text.startswith("["):
         address, own_port = text, port
+    in_brackets = address.startswith("[") and address.endswith("]")
     try:
-        address = str(ipaddress.ip_address(address.removeprefix("[").removesuffix("]")))
+        address = ipaddress.ip_address(address[1:-1] if in_brackets else address)
     except ValueError:
         return None
+    if getattr(address, "scope_id", None):  # it names a device of one machine's
+        return None
     is_port = own_port.isascii() and own_port.isdigit() and len(own_port) < 6 and 0 < int(own_port) < 65536
-    return (address, own_port) if is_port else None
+    return (str(address), own_port) if is_port else None

@@ -14,16 +14,20 @@ import pytest
 
 from behaviours import BEHAVIOURS, BY_NAME, askable, milestone
 from report_card import ReportCard, note_failure
-from support.configs import hosts_text
-from support.harness import Command, Proxy, any_command, is_listening, part_command
+from support.configs import hosts_text, redis_text
+from support.harness import Command, CommandByRedis, Proxy, any_command, is_listening, part_command
 from support.left_out import LeftOut
 from support.parts import PARTS
-from support.peers import free_port, wait_until
+from support.peers import RedisServer, free_port, wait_until
 
 YOURS = "yours"  # instead of a part's number: the program that --proxy names
 FIRST_WITH_HOSTS = 6  # a part
+FIRST_WITH_REDIS = 7
 # The same for a part that has virtual hosts, and is to pass all on through one of them: another path through its code.
 BY_HOST = {f"{directory} by host": part for part, directory in PARTS.items() if part >= FIRST_WITH_HOSTS}
+# And for one that finds its backends in redis: the rows that say the most for their time.
+BY_REDIS = {f"{directory} by redis": part for part, directory in PARTS.items() if part >= FIRST_WITH_REDIS}
+ROWS_BY_REDIS = ["serves requests", "both directions", "slow client", "half-closed client", "survives"]
 DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
 WORKERS = 4  # tests at a time of somebody's own proxy; most of it is waiting
 BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another one runs
@@ -109,7 +113,7 @@ def row_of(definition):
 def pytest_generate_tests(metafunc):
     """Run a behaviour's test once for each part that it applies to; a "no" is a strict expected failure.
 
-    Where there are virtual hosts, what needs no config of its own is run once more, by host.
+    Where there are virtual hosts, what needs no config of its own is run once more, by host; some of it by redis, too.
     """
     row = row_of(metafunc.definition)
     if row is None:
@@ -127,6 +131,9 @@ def pytest_generate_tests(metafunc):
             parameters.append(pytest.param(part, marks=marks, id=PARTS[part]))
     if not row.config and not metafunc.definition.get_closest_marker("not_by_host"):
         parameters += BY_HOST
+        if row.name in ROWS_BY_REDIS:
+            needs = pytest.mark.needs("redis-server")
+            parameters += [pytest.param(part, marks=needs) for part in BY_REDIS]
     metafunc.parametrize("part", parameters)
 
 
@@ -208,6 +215,8 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def command(part, request):
     """The Command that starts the proxy under test."""
+    if part in BY_REDIS:
+        return CommandByRedis(part_command(BY_REDIS[part]).words, request.getfixturevalue("shared_redis"))
     return request.config.proxy_command or part_command(BY_HOST.get(part, part), by_host=part in BY_HOST)
 
 
@@ -256,6 +265,46 @@ def start_hosts(command, request):
         proxy.tls_port = port
         if tls:
             wait_until(lambda: is_listening(port), "it listens for TLS, too")
+        return proxy
+
+    yield start
+    for proxy in running:
+        proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_redis():
+    """A redis-server for all the tests that find their one backend there."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis():
+    """A redis-server of the test's own, empty."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start_redis(command, request):
+    """A function that starts the proxy under test on a config like redis_text's; all are ended after the test.
+
+    With `tls` it listens on a second port, tls_port. It returns when the real redis has been told what to track.
+    """
+    running = request.node.proxies = []
+
+    def start(redis, *arguments, tls=False, **settings):
+        port = free_port() if tls else None
+        more = {"listenTlsPort": str(port)} if tls else {}
+        text = redis_text(redis, *arguments, **more, **settings)
+        proxy = Proxy(Command(command.words, text, command.forgiving), 0)
+        running.append(proxy)
+        proxy.tls_port = port
+        if tls:
+            wait_until(lambda: is_listening(port), "it listens for TLS, too")
+        if isinstance(redis, RedisServer) and redis.is_running():
+            redis.wait_for_proxies(len(running))
         return proxy
 
     yield start

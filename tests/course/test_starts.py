@@ -175,6 +175,17 @@ def test_without_lupa_it_says_what_to_install(part, tmp_path):
     assert "pip install lupa" in line
 
 
+def test_without_hiredis_it_says_what_to_install(tmp_path):
+    """Part 7 needs it only where the config has redis."""
+    (tmp_path / "hiredis.py").write_text("raise ImportError('no hiredis here')\n")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    command = Command(part_command(7).words, 'listenPort = "{port}"\nredis = {address = "127.0.0.1"}\n')
+    line = ended_badly(command.fill_in(free_port(), HOST, 1, tmp_path), env={**os.environ, **environment})
+    assert "redis needs hiredis" in line and "pip install hiredis" in line
+    with HttpBackend() as backend, Proxy(part_command(7, by_host=True), backend, environment=environment) as proxy:
+        assert proxy.get("/").status_code == 200
+
+
 @LUA_PARTS
 def test_the_config_in_the_top_directory_is_good(part, tmp_path):
     """`python part4_buffering/rsp.py config.lua` works as written, from the top directory."""

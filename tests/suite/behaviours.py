@@ -324,6 +324,32 @@ BEHAVIOURS = [
         "wrong settings of hosts, explained",
         config=True,
     ),
+    row(
+        "follows redis",
+        "follows redis: a host that the config does not know is looked up once, and kept until redis says that it has "
+        "changed; explains wrong settings (`redis.port`)",
+        "– – – – – – yes",
+        "hard, 180 minutes",
+        "hosts that are in redis, and may change at any time",
+        config=True,
+    ),
+    row(
+        "outlives redis",
+        "outlives redis: when it is not there at the start, is killed, stopped or started anew, not one request to "
+        "a known host fails",
+        "– – – – – – yes",
+        "hard, 120 minutes",
+        "redis may go away, and the hosts that are known stay",
+        config=True,
+    ),
+    row(
+        "Lua asks redis",
+        "lets the config's Lua ask redis: the call looks as if it waited, and holds up nobody",
+        "– – – – – – yes",
+        "hard, 90 minutes",
+        "a Lua function that asks redis",
+        config=True,
+    ),
 ]
 
 FEW = 2  # rows that a verdict names one by one

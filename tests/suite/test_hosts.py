@@ -763,8 +763,8 @@ A_HOST = f"a = {{backends = {{{GOOD}}}}}"
         (f"hosts = {{['a.*'] = {{backends = {{{GOOD}}}}}}}", ['hosts["a.*"] must be']),
         (f"hosts = {{['*'] = {{backends = {{{GOOD}}}}}}}", ['hosts["*"] must be']),
         (f"hosts = {{a = {{backends = {{{GOOD}}}}}, A = {{backends = {{{GOOD}}}}}}}", ["is there twice"]),
-        (f"hosts = {{{A_HOST}}} backends = {{{GOOD}}}", ["either hosts, or backends"]),
-        (f"hosts = {{{A_HOST}}} backendAddress = 'x'", ["either hosts, or backendAddress"]),
+        (f"hosts = {{{A_HOST}}} backends = {{{GOOD}}}", ["either hosts", "or backends"]),
+        (f"hosts = {{{A_HOST}}} backendAddress = 'x'", ["either hosts", "or backendAddress"]),
         (f"hosts = {{{A_HOST}}} listenTlsPort = {{}}", ["listenTlsPort must be"]),
         (f"hosts = {{{A_HOST}}} listenTlsPort = '99999'", ["99999"]),
         (f"hosts = {{{A_HOST}}} listenAddress = {{}}", ["listenAddress must be"]),
@@ -804,6 +804,8 @@ def test_the_parts_own_config_works(command, strict, one, two):
     if not strict:
         return
     text = pathlib.Path(command.program[-1]).with_name("config.lua").read_text()
+    if "\nhosts = {" not in text:  # they are in redis: see test_redis.py
+        return
     text = text.replace("8000", "{port}").replace("8001", str(one.port)).replace("first + 1", str(two.port))
     with Proxy(Command(command.words, text), 0) as proxy:
         assert ask(proxy, "site1.localhost").site == "one"

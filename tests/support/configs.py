@@ -40,3 +40,11 @@ def hosts_text(hosts, more="", **settings):
         lines.append(f'  ["{name}"] = {host if isinstance(host, str) else host_text(host)},')
     lines += ["}", *(f"{name} = {lua(value)}" for name, value in settings.items())]
     return "\n".join([*lines, more, ""])
+
+
+def redis_text(redis, hosts=None, fields=None, more="", **settings):
+    """Return the text of a config with a redis: its port, or what has one, and more fields; the rest as hosts_text."""
+    fields = {"address": HOST, "port": str(getattr(redis, "port", redis))} | (fields or {})
+    table = ", ".join(f"{name} = {lua(value)}" for name, value in fields.items())
+    text = hosts_text(hosts or {}, more=f"redis = {{{table}}}\n{more}", **settings)
+    return text if hosts else text.replace("hosts = {\n}\n", "")

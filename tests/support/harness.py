@@ -66,6 +66,28 @@ class Command:
         return [fill(word, settings | {"config": config}) for word in self.words]
 
 
+class CommandByRedis(Command):
+    """How to start a part that finds its backend in redis, as that of the default host."""
+
+    databases = itertools.cycle(range(16))  # of a redis-server: for each run the next, so that runs don't meet
+
+    def __init__(self, words: list[str], redis):
+        """Take the words, as Command does, and a RedisServer."""
+        super().__init__(words, by_host=True)
+        self.redis = redis
+
+    def fill_in(self, port: int, backend_host: str, backend_port: int, directory) -> list[str]:
+        """Return the words for one run; puts the backend into redis."""
+        database = next(self.databases)
+        client = self.redis.make_client(db=database)
+        client.flushdb()
+        client.sadd("hostnames:httpDefault:backends", f"{backend_host}:{backend_port}")
+        client.close()
+        self.config = f'listenPort = "{{port}}"\nredis = {{address = "{HOST}", port = "{self.redis.port}", '
+        self.config += f"database = {database}}}\n"
+        return super().fill_in(port, backend_host, backend_port, directory)
+
+
 def fill(text: str, settings: dict) -> str:
     """Return a text with each {name} of the settings replaced; other braces stay, since Lua has its own."""
     for name, value in settings.items():

@@ -35,6 +35,10 @@ HTTP by hand   ask(proxy, host, target): an Answer, .status .fields .body .site
                request_text(host, target)   receive_answer(client)
 TLS            connect_by_tls(port, name, authority): a Client   hello_bytes(name): a ClientHello
 the bytes      pattern(start, count)   pattern_chunks(count)   check_pattern(received, start): names a wrong byte
+redis          RedisServer(), the real one: .port .client .set_backends(host, *backends) .calls() .wait_for_proxies()
+               .kill() .start() .stopped()
+               FakeRedis(replies): answers as it is told, .commands .asked(key) .push(data)
+traffic        Traffic(ask, hosts): clients that never stop asking, .go_on(count) .check()
 a PROXY header read_proxy_header(data): (client, server, rest), each end a pair; None while it is not all there
 waiting        wait_until(condition, what)   wait_until_still(number)   wait_until_acknowledged(socket)
 sockets        free_port()   set_reset_on_close(socket)   reset_after_delivery(socket)
@@ -64,8 +68,10 @@ from support.peers.clients import (
     send_byte_by_byte,
     send_pattern_in_background,
 )
+from support.peers.fake_redis import FakeRedis, invalidation, set_reply
 from support.peers.pattern import CHUNK, PERIOD, check_pattern, pattern, pattern_chunks
 from support.peers.proxy_header import read_proxy_header
+from support.peers.redis_server import RedisServer, member
 from support.peers.sites import (
     Answer,
     Site,
@@ -84,6 +90,7 @@ from support.peers.sockets import (
     set_reset_on_close,
     wait_until_acknowledged,
 )
+from support.peers.traffic import Traffic
 from support.peers.waiting import LONG_PATIENCE, PATIENCE, wait_until, wait_until_still
 from support.peers.web import HttpBackend, HttpHandler, HttpServer
 
@@ -107,6 +114,7 @@ __all__ = [
     "CollectingBackend",
     "DuplexBackend",
     "EchoBackend",
+    "FakeRedis",
     "FullBackend",
     "HttpBackend",
     "HttpHandler",
@@ -114,20 +122,25 @@ __all__ = [
     "JammedBackend",
     "Puppet",
     "PushingBackend",
+    "RedisServer",
     "SilentBackend",
     "StalledBackend",
     "StreamingBackend",
+    "Traffic",
     "TurnBackend",
     "check_pattern",
     "connect_and_be_reset",
     "connect_and_be_turned_away",
     "free_port",
+    "invalidation",
+    "member",
     "pattern",
     "pattern_chunks",
     "read_proxy_header",
     "reset_after_delivery",
     "send_byte_by_byte",
     "send_pattern_in_background",
+    "set_reply",
     "set_reset_on_close",
     "wait_until",
     "wait_until_acknowledged",
