@@ -44,7 +44,7 @@ clean:
 	@touch $@ .venv/ready-to-run
 
 .venv/ready-to-bench: .venv/ready-to-test
-	@$(PIP_INSTALL) uvloop
+	@$(PIP_INSTALL) uvloop proxy.py
 	@touch $@
 
 .venv/ready-to-test: requirements.txt .venv/made

@@ -15,6 +15,7 @@ and is not counted; with --quick, it only checks the answers.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -119,7 +120,8 @@ def choose_comparison(options, extra):
         names = ["part4", "part5", *BACKEND_SETS]
         return Comparison(names, BACKENDS_WORKLOADS, ("part4", "part5-3"), 15, "backends")
     if options.hosts:
-        names = ["part4", "part5", "part6", "part6-http", "part6-route", "nginx-http", "haproxy-http", "proxy.py"]
+        names = ["part4", "part6", "part6-http", "part6-route", "nginx-http", "haproxy-http"]
+        names += ["proxy.py"] if importlib.util.find_spec("proxy") else []
         return Comparison(names, HOSTS_WORKLOADS, ("part4", "nginx-http", "proxy.py"), 10, "hosts")
     if options.tls:
         names = ["direct", "part4", "part6-tls", "nginx-sni", "haproxy-sni", "sniproxy"]
