@@ -16,6 +16,7 @@ from support.peers import talk
 
 FAILURE = "failure"  # the name of a property in a test's report: what is known of it, as a dict
 PRINTED = "printed"  # the same for what the proxy has printed, by itself, since exercises read it
+NAMED = 3  # rows that were not asked, by name; more of them are only counted
 LABEL = 11  # characters, "received:" and the like, before a paragraph
 WIDTH = 100  # characters of a line, at most; less where the terminal has less
 
@@ -120,9 +121,10 @@ class ReportCard:
         """Yield the last lines: what the proxy amounts to, what comes next, and how to try just that."""
         reached, tried = self.reached(), set(self.outcomes)
         yield from textwrap.wrap(verdict(reached, tried, self.asked), self.width - 1)
-        not_asked = ", ".join(row.name for row in BEHAVIOURS if row.name not in self.asked)
+        not_asked = [row.name for row in BEHAVIOURS if row.name not in self.asked]
         if not_asked and self.is_whole():
-            text = f"It takes no config file, so these count neither way: {not_asked}."
+            more = f" and {len(not_asked) - NAMED} more" if len(not_asked) > NAMED else ""
+            text = f"It takes no config file, so these count neither way: {', '.join(not_asked[:NAMED])}{more}."
             yield from textwrap.wrap(text, self.width - 1)
         following = [row for row in BEHAVIOURS if row.name in tried - reached]
         if not following and self.config.getoption("milestone"):

@@ -12,7 +12,17 @@ import time
 import trustme
 
 from support.harness import Command, Proxy, has_unread_bytes, is_listening, part_command
-from support.peers import HOST, LONG_PATIENCE, Backend, HttpBackend, HttpHandler, free_port, wait_until
+from support.peers import (
+    HOST,
+    LONG_PATIENCE,
+    Backend,
+    HttpBackend,
+    HttpHandler,
+    Site,
+    free_port,
+    request_text,
+    wait_until,
+)
 
 # The proxy, and plain clients
 
@@ -95,35 +105,24 @@ class NotingBackend(HttpBackend):
 AUTHORITY = trustme.CA()  # signs the certificates here; real ones come from Let's Encrypt and the like
 
 
-class TlsBackend(Backend):
-    """A site behind TLS, with a certificate of its own; it keeps an access log, one line for each client.
+class LoggingSite(Site):
+    """A site behind TLS, with a certificate of its own; it keeps an access log, one line for each request.
 
-    It may be told to expect the line of the PROXY protocol in front of everything else.
+    With `proxy_protocol` it expects the header of the PROXY protocol first, and believes it.
     """
 
-    def __init__(self, name: str, expects_proxy_line: bool = False):
+    def __init__(self, name: str, proxy_protocol: bool = False):
         """Serve at once."""
-        self.name = name
-        self.expects_proxy_line = expects_proxy_line
         self.log = []
-        self.lines = []  # of the PROXY protocol
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        AUTHORITY.issue_cert(name).configure_cert(self.context)
-        super().__init__()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        AUTHORITY.issue_cert(name).configure_cert(context)
+        super().__init__(name, proxy_protocol=proxy_protocol, context=context)
 
-    def serve(self, connection):
-        """Note who it is, then speak TLS."""
-        address = connection.getpeername()[0]
-        if self.expects_proxy_line:
-            line = b""
-            while not line.endswith(b"\r\n"):
-                line += connection.recv(1)  # not a byte more: what follows is TLS
-            self.lines.append(line)
-            address = line.split()[2].decode()
-        with self.context.wrap_socket(connection, server_side=True) as tls:
-            request = tls.recv(65536).partition(b"\r\n")[0].decode()
-            self.log.append(f'{address} - "{request}" 200')
-            tls.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + self.name.encode())
+    def answer(self, connection, request):
+        """Note who asks, for what, and send the page."""
+        address, _ = request.client or connection.getpeername()
+        self.log.append(f'{address} - "{request.line.decode()}" 200')
+        super().answer(connection, request)
 
 
 def visit_by_tls(port: int, name: str, source: str) -> str:
@@ -132,9 +131,9 @@ def visit_by_tls(port: int, name: str, source: str) -> str:
     AUTHORITY.configure_trust(context)
     plain = socket.create_connection((HOST, port), LONG_PATIENCE, (source, 0))
     with plain, context.wrap_socket(plain, server_hostname=name) as tls:
-        tls.sendall(f"GET / HTTP/1.0\r\nHost: {name}\r\n\r\n".encode())
+        tls.sendall(request_text(name, headers=["Connection: close"]))
         with tls.makefile("rb") as answer:
-            return answer.read().partition(b"\r\n\r\n")[2].decode()
+            return answer.read().partition(b"\r\n\r\n")[2].decode().strip()
 
 
 # The bytes of a ClientHello
