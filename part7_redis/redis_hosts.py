@@ -154,7 +154,7 @@ class RedisHosts:
             return []
         places = set()
         for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
-            text = member.decode("latin-1") if isinstance(member, bytes) else str(member)
+            text = member.decode("latin-1") if isinstance(member, bytes) else f"{type(member)}"
             place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
             if place is None:
                 self.complain(key, f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")

@@ -209,7 +209,7 @@ def test_no_descriptor_is_lost_with_the_connection(traffic, redis):
     """Each time that the connection is closed, and while there is nobody to connect to."""
     proxy, _ = traffic()
     before = proxy.open_files()
-    for number in range(5):
+    for number in range(3):
         redis.client.client_kill_filter(_type="normal", skipme=True)
         wait_until(lambda n=number: proxy.errors().count("Connected to redis") == n + 1, "it is back", COMES_BACK)
     redis.wait_for_proxies()
@@ -307,7 +307,7 @@ NONSENSE = {
 @pytest.mark.parametrize("after_greeting", [False, True], ids=["at once", "later"])
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_a_redis_that_speaks_nonsense_does_no_harm(start_redis, one, kind, after_greeting):
-    """A line or two, and it goes on; known hosts are served, and when redis is itself again, so are all the others."""
+    """It says so, tries again, and goes on; known hosts are served, and when redis is itself again, so are all the others."""
     text = NONSENSE[kind]
     port = free_port()
     if after_greeting:
@@ -321,29 +321,34 @@ def test_a_redis_that_speaks_nonsense_does_no_harm(start_redis, one, kind, after
         assert answer.status in (404, 503), answer
         assert ask(proxy, "config.test").site == "one"
         proxy.check_unharmed()
-        assert len(lines_about_redis(proxy)) <= 6, lines_about_redis(proxy)
+        # Each attempt is a connection, and two lines at most; the pauses between them grow, to 0.8 s with the fifth.
+        assert len(peer.connections) < 8
+        assert len(lines_about_redis(proxy)) <= 2 * len(peer.connections) + 2, lines_about_redis(proxy)
     with FakeRedis({"SMEMBERS": set_reply(member(one))}, port=port):
         wait_for(proxy, "a.test", "one")
     proxy.check_unharmed()
 
 
+ODD_REPLIES = [b":1\r\n", b"_\r\n", b"$-1\r\n", b"*-1\r\n", b"+OK\r\n", b"#t\r\n", b",1.5\r\n", b"$3\r\nabc\r\n"]
+ODD_REPLIES += [b"*2\r\n:1\r\n:2\r\n", b"*2\r\n*0\r\n*0\r\n", b"*2\r\n$-1\r\n_\r\n", b"%1\r\n+a\r\n+b\r\n"]
+ODD_REPLIES += [b"*2\r\n-ERR no\r\n-ERR no\r\n"]
+
+
 @behaviour("outlives redis")
-@pytest.mark.parametrize(
-    "reply",
-    [b":1\r\n", b"_\r\n", b"$-1\r\n", b"*-1\r\n", b"+OK\r\n", b"#t\r\n", b",1.5\r\n", b"$3\r\nabc\r\n"]
-    + [b"*1\r\n:1\r\n", b"*1\r\n*0\r\n", b"*2\r\n$-1\r\n_\r\n", b"%1\r\n+a\r\n+b\r\n", b"*1\r\n-ERR no\r\n"],
-    ids=lambda reply: repr(reply)[2:-1],
-)
-@pytest.mark.parametrize("command", ["SMEMBERS", "LRANGE"])
-def test_a_reply_of_an_odd_kind_does_no_harm(start_redis, one, command, reply):
-    """A number, a text, a list of lists in place of a set: no backends, or no answer."""
-    replies = {"SMEMBERS hostnames:b.test:backends": set_reply(member(one)), command: reply}
-    with FakeRedis(replies) as fake:
+@pytest.mark.parametrize("question", ["SMEMBERS", "LRANGE"])
+def test_a_reply_of_an_odd_kind_does_no_harm(start_redis, one, question):
+    """A number, a text, a list of lists in place of a set: no backends, or no answer. Other hosts are served on."""
+    with FakeRedis() as fake:
         proxy = start_redis(fake)
-        assert ask(proxy, "a.test").status in (404, 503)
-        replies = {"SMEMBERS": set_reply(member(one)), "LRANGE": b"*0\r\n"}
-        fake.replies.update(replies)
-        wait_for(proxy, "b.test", "one")
+        for number, reply in enumerate(ODD_REPLIES):
+            key = f"hostnames:h{number}.test:backends" if question == "SMEMBERS" else f"frontend:h{number}.test"
+            fake.replies |= {
+                f"{question} {key}": reply,
+                f"SMEMBERS hostnames:good{number}.test:backends": set_reply(member(one)),
+            }
+            assert ask(proxy, f"h{number}.test").status in (404, 503), reply
+            assert ask(proxy, f"good{number}.test").site == "one", reply
+        assert 1 <= len(lines_about_redis(proxy)) <= len(ODD_REPLIES), lines_about_redis(proxy)
         proxy.check_unharmed()
 
 
