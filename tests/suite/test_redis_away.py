@@ -307,7 +307,7 @@ NONSENSE = {
 @pytest.mark.parametrize("after_greeting", [False, True], ids=["at once", "later"])
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_a_redis_that_speaks_nonsense_does_no_harm(start_redis, one, kind, after_greeting):
-    """It says so, tries again, and goes on; known hosts are served, and when redis is itself again, so are all the others."""
+    """It says so, tries again, and goes on. Known hosts are served; when redis is itself again, so are the others."""
     text = NONSENSE[kind]
     port = free_port()
     if after_greeting:
