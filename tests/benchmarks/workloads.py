@@ -200,7 +200,10 @@ def run_wrk(contender, path, at_once, seconds, *options, more=()):
     output = run_tool("wrk", "-t1", f"-c{at_once}", f"-d{seconds}s", *options, url, *more)
     if "Socket errors" in output or "Non-2xx" in output:
         raise Wrong(re.search(r"(Socket errors|Non-2xx).*", output)[0])
-    return number_after("Requests/sec:", output), int(re.search(r"(\d+) requests in", output)[1])
+    count = int(re.search(r"(\d+) requests in", output)[1])
+    if not count:
+        raise Wrong(f"no answer came in {seconds} s")
+    return number_after("Requests/sec:", output), count
 
 
 def keep_alive(contender, scale):
