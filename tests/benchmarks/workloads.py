@@ -127,7 +127,7 @@ def check_answers(contender, workload):
 def check_slow_download(contender):
     """Read a big answer through a small window, after a pause."""
     with Client(contender.port, receive_buffer=SMALL_BUFFER, timeout=10) as client:
-        client.send(b"GET /big HTTP/1.0\r\n\r\n")
+        client.send(f"GET /big HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
         time.sleep(0.3)
         body = client.receive_all().partition(b"\r\n\r\n")[2]
     if hashlib.sha256(body).digest() != hashlib.sha256(pattern(0, BIG)).digest():
