@@ -5,8 +5,7 @@ import time
 
 from by_name import ask_for, brief
 from several import start_config
-from support.peers import LONG_PATIENCE, request_text
-from support.peers.redis_server import RedisServer
+from support.peers import LONG_PATIENCE, RedisServer, request_text
 from support.programs import find
 
 NEWS = 0.3  # seconds in which a proxy has heard what redis says; it takes milliseconds
