@@ -162,15 +162,8 @@ table hosts {{
 """
 HAPROXIES = {"haproxy": HAPROXY, "haproxy-http": HAPROXY_HTTP, "haproxy-sni": HAPROXY_SNI}
 PROXY_PY = [sys.executable, "-m", "proxy", "--hostname", HOST, "--port", "{port}", "--num-workers", "1"]
-PROXY_PY += [
-    "--num-acceptors",
-    "1",
-    "--log-level",
-    "CRITICAL",
-    "--enable-reverse-proxy",
-    "--plugins",
-    "proxy_py.OneSite",
-]
+PROXY_PY += ["--num-acceptors", "1", "--backlog", "4096", "--log-level", "CRITICAL"]
+PROXY_PY += ["--enable-reverse-proxy", "--plugins", "proxy_py.OneSite"]
 PART6_TLS = """
 listenTlsPort = "{port}"
 hosts = {localhost = {backends = {{address = "{backend_host}", port = "{backend_port}"}}}}
