@@ -33,6 +33,7 @@ NEEDS = {
     "headline.ipynb": ["ab"],
     "part4.ipynb": ["curl", "git"],
     "part5.ipynb": ["ab"],
+    "part7.ipynb": ["redis-server"],
 }  # programs; without nginx, headline.ipynb serves itself
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
