@@ -52,7 +52,8 @@ class BackendSet:
         self.max_fails = max_fails
         self.fail_timeout = fail_timeout
         self.too_many = max_fails if max_fails and len(backends) > 1 else 1  # fails, for the log
-        self.deadlines = Deadlines(connect_timeout)  # of those who are connecting
+        # Of those who are connecting: a set that takes over backends of another one takes over these as well.
+        self.deadlines = next((b.set.deadlines for b in backends if b.set), None) or Deadlines(connect_timeout)
         self.family = backends[0].family  # that a fresh socket most likely needs
         self.balance = None  # made by sort_out
         for backend in backends:
@@ -68,10 +69,10 @@ class BackendSet:
         while len(tried) < len(self.backends):
             backend = self.choose(client_address, tried)
             tried.append(backend)
-            self.count(backend, 1)
+            backend.set.count(backend, 1)  # by now, it may be in another one
             for address in backend.addresses:
                 yield backend, address
-            backend.set.count(backend, -1)  # by now, it may be in another one
+            backend.set.count(backend, -1)
             backend.set.note_failure(backend)
 
     def choose(self, client_address, tried):
@@ -97,6 +98,8 @@ class BackendSet:
         self.look_again_at = math.inf
         changed = self.balance is None
         for backend in self.backends:
+            if backend.set is not self:  # it has moved, and its new set sees to it
+                continue
             left_out = self.is_marked(backend) and now < backend.left_out_until
             if left_out:
                 self.look_again_at = min(self.look_again_at, backend.left_out_until)

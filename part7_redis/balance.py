@@ -161,10 +161,16 @@ class LuaBalance:
         """Take the LuaRuntime of the config, its function, and all the backends."""
         self.lua = lua
         self.backends = backends
-        self.tables = {backend: self.make_table(backend) for backend in backends}
+        self.function = function
+        self.tables = {}  # backend -> what the function gets of it; made when the first client comes
         self.stale = set()  # backends whose tables are out of date
-        self.call = lua.execute(CALL_FROM_LUA, function, lua.table_from(self.tables.values()))
+        self.call = None  # what calls the function
         self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
+
+    def prepare(self):
+        """Make the tables, and what calls the function with them; in Lua's memory, where there has to be room."""
+        self.tables = {backend: self.make_table(backend) for backend in self.backends}
+        self.call = self.lua.execute(CALL_FROM_LUA, self.function, self.lua.table_from(self.tables.values()))
 
     def make_table(self, backend):
         """Return a Lua table that describes a backend."""
@@ -185,6 +191,8 @@ class LuaBalance:
         """Return the backend that the Lua function chooses."""
         try:
             make_room(self.lua)
+            if self.call is None:
+                self.prepare()
             while self.stale:
                 backend = self.stale.pop()
                 self.tables[backend]["up"] = backend.usable

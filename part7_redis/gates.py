@@ -123,7 +123,7 @@ class Gate:
         client.input = PAUSED
         client.changed = True
         self.seek_on(answer)
-        client.settle()
+        client.handle(0)  # its end of file may have come meanwhile, and it may be HELD again
 
     def choose(self, host):
         """Connect to one of a host's backends."""
@@ -161,6 +161,7 @@ class Gate:
         self.entrance.heads.stop(self)
         self.entrance.lingering.stop(self)
         self.client = self.backend = None
+        self.search = None  # it knows the gate, and the function route may be waiting in it
 
 
 class HttpGate(Gate):

@@ -60,11 +60,11 @@ CALL_FROM_LUA = """
 local route, redis, commands = ...
 for command in commands:gmatch("%a+") do
     if redis then
-        redis[command] = function(...)
+        rawset(redis, command, function(...)
             local words = {...}
             for number = 1, select("#", ...) do words[number] = tostring(words[number]) end
             return coroutine.yield("ask", command, (unpack or table.unpack)(words))
-        end
+        end)
     end
 end
 return function(address, tls, host, method, target, headers)
@@ -90,6 +90,11 @@ def entries_of(reply):
 def size_of(reply):
     """Return the bytes that a reply of redis's takes in Lua, roughly."""
     return sum(SMALL_CHANGE + (len(entry) if isinstance(entry, bytes) else 0) for entry in entries_of(reply))
+
+
+def is_fit_for_lua(entry):
+    """Tell whether Lua can have this as a value and as a key: NaN, as a key, would end the whole program."""
+    return entry is None or isinstance(entry, bytes) or isinstance(entry, int | float) and -(2**63) <= entry < 2**63
 
 
 class Route:
@@ -161,8 +166,8 @@ class Route:
             return None, "no answer"
         (reply,) = replies
         if isinstance(reply, Exception):
-            return None, str(reply)
-        if not all(entry is None or isinstance(entry, bytes | int | float) for entry in entries_of(reply)):
+            return None, str(reply)[:1000]
+        if not all(map(is_fit_for_lua, entries_of(reply))):
             return None, "an odd reply"
         if size_of(reply) > LARGEST_REPLY:  # lupa has to find room for it, see make_room
             return None, f"a reply of more than {LARGEST_REPLY} bytes"

@@ -82,7 +82,8 @@ class RedisHosts:
         entry = None
         if replies is not None and self.are_answers(replies):
             entry = Entry(self.make_host(name, *replies))
-            if name not in self.overtaken:
+            entry.is_fresh = name not in self.overtaken
+            if entry.is_fresh or entry.host:  # its backends may be those of the Host before, which is no good any more
                 self.keep(name, entry)
         self.overtaken.discard(name)
         for tell in self.asked.pop(name):

@@ -244,10 +244,6 @@ def read_hosts(settings, checkers):
         return HostTable([])
     if not is_table(value):
         refuse("hosts", 'a table: {["site1.localhost"] = {backends = ...}, ...}')
-    if httptools is None:
-        raise ConfigError(
-            "hosts needs httptools, which reads the requests, and it is missing. Install it: pip install httptools"
-        )
     table = settings.to_dict(value, "hosts")
     if not 1 <= len(table) <= MOST_HOSTS:
         refuse("hosts", f"a table of 1 to {MOST_HOSTS} hosts")
@@ -343,6 +339,11 @@ def read_settings(settings):
     for name in ("backends", "backendAddress", "backendPort"):
         if settings.get(name) is not None:
             raise ConfigError(f"Error parsing config file: set either hosts or redis, or {name}, not both.")
+    if httptools is None:
+        name = "redis" if settings.get("hosts") is None else "hosts"
+        raise ConfigError(
+            f"{name} needs httptools, which reads the requests, and it is missing. Install it: pip install httptools"
+        )
     redis = read_redis(settings)
     checkers += [redis] if redis else []
     more = {
