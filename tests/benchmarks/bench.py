@@ -301,13 +301,14 @@ def held_to(summary, comparison="results"):
     """Return, as text, what a part is held to beside what this run has measured; "" when that was not measured."""
     part, aims = AIMS.get(comparison, ("", []))
     lines = []
+    width = max([40, *(len(title) + 1 for title, *_ in aims)])
     for title, contender, workload, figure, least, most in aims:
         measured = summary.get(workload, {}).get(contender, {}).get(figure)
         if measured is not None:
             wanted = f"at least {least:.2f}" if least else f"at most {most:,}"
             reached = measured >= least if least else measured <= most
             shown = f"{measured:.2f}" if least else f"{measured:,.0f}"
-            lines.append(f"  {title:<45}{wanted:>16}{shown:>10}{'' if reached else '   missed'}")
+            lines.append(f"  {title:<{width}}{wanted:>16}{shown:>10}{'' if reached else '   missed'}")
     return "\n".join([f"what {part} is held to", *lines]) if lines else ""
 
 

@@ -23,6 +23,7 @@ from support.peers import wait_until
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
 MOST_CPU = 4  # seconds of processor time, of a program that should wait: more is an endless loop
 LOOK = 0.5  # seconds for which we look whether a proxy is busy
+LOOKS = 20  # in that time
 NOTHING = "nothing"  # what a program has printed that has not printed anything
 BUSY = 0.5  # the share of a processor that a proxy with nothing to do does not use
 
@@ -289,12 +290,15 @@ def cpu_seconds(program):
 
 
 def is_busy(program):
-    """Tell whether a proxy that has no client any more uses much of a processor."""
+    """Tell whether a proxy that has no client any more never waits: it uses a processor, or would if it got one."""
     if not isinstance(program, Proxy):
         return False
-    before = cpu_seconds(program)
-    time.sleep(LOOK)
-    return cpu_seconds(program) - before > BUSY * LOOK
+    looks = []
+    for _ in range(LOOKS):
+        time.sleep(LOOK / LOOKS)
+        with contextlib.suppress(psutil.Error):
+            looks.append(psutil.Process(program.process.pid).status() == psutil.STATUS_RUNNING)
+    return sum(looks) > BUSY * LOOKS
 
 
 def fact_of(error):
