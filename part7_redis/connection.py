@@ -11,7 +11,7 @@ Rules
 States
     input     READING -> ENDED              there will be no more bytes to read
               READING <-> PAUSED            the peer's write buffer is full; nobody reads until it has drained
-              READING -> HELD -> PAUSED     the gate waits for what the backend says; it ends that
+              READING -> HELD -> PAUSED     the gate waits for what the backend says, or redis; it ends that
               HELD -> ENDED                 the client has sent its end of file, and nothing that would be held
     output    CONNECTING -> OPEN -> ENDED   the end of file has been sent
               UNCHOSEN -> CONNECTING        the backend has been chosen; until then, the socket is not in epoll
@@ -26,7 +26,7 @@ What follows from them (next_step looks, settle does)
     LOST, and the peer is LOST                           close both
     LOST, and the peer has sent DROP_LIMIT bytes         reset the peer, close both
     PAUSED, and the peer's write buffer is empty         -> READING, and read
-    HELD, and the peer's input has ENDED                 the gate goes on without an answer
+    HELD for the backend, and the peer's input has ENDED the gate goes on without an answer
     the peer's input has ENDED, no byte waits here, and
       this side is UNCHOSEN                              the gate refuses, or closes both
       this side is REFUSED, the peer is no longer OPEN   close both

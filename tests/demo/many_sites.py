@@ -97,7 +97,7 @@ def make_moving_sites(places, address, port):
     try:
         route.redis.ping()
     except redis.RedisError as error:
-        sys.exit(f"redis at {address}:{port}: {error}. Start it, or leave REDIS away.")
+        sys.exit(f"redis at {address}:{port}: {error}. Start it, or leave REDIS out.")
     places.moving_line = MOVING.format(moving=places.moving)
     places.to_move = f"redis-cli -h {address} -p {port} smembers {KEY}"
     return {name.upper(): moving_application(name, route, places) for name in BACKENDS}, route
