@@ -8,10 +8,13 @@ Still missing:
 - Only the first read of a request is passed on: up to 4096 bytes, or less if it arrives in pieces.
 """
 
-import signal
-
 # Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt wherever it happens to be, even in an import.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+try:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 import contextlib
 import logging

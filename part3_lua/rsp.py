@@ -12,10 +12,13 @@ Still missing:
 - Running out of file descriptors ends the program.
 """
 
-import signal
-
 # Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt wherever it happens to be, even in an import.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+try:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 import logging
 import os

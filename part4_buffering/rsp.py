@@ -18,10 +18,13 @@ Still missing:
 - It serves one backend, and knows nothing about HTTP.
 """
 
-import signal
-
 # Ctrl-C ends a C program at once. Python would raise KeyboardInterrupt wherever it happens to be, even in an import.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+try:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 import logging
 import os

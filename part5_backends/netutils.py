@@ -64,7 +64,7 @@ def make_socket_non_blocking(sock):
 
 def create_backend_socket(family):
     """Return a new non-blocking TCP socket of an address family; raise OSError when there is none to be had."""
-    backend_socket = socket.socket(family, NON_BLOCKING_STREAM)
+    backend_socket = socket.SocketType(family, NON_BLOCKING_STREAM)  # the bare socket, without makefile() and with
     send_at_once(backend_socket)
     return backend_socket
 

@@ -84,6 +84,16 @@ class ServerSocketHandler:
         call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
 
 
+class ListeningSocket(socket.socket):
+    """A listening socket that has its family and its kind at hand.
+
+    accept() asks for both, for every client, and the library makes names of the numbers anew each time: a tenth of the
+    instructions that a client costs.
+    """
+
+    family = type = None  # instead of the library's properties; create_and_bind sets them
+
+
 def create_and_bind(server_address, server_port):
     """Return a TCP socket bound to an address (None: all of IPv4) and a port; raise OSError when there is none.
 
@@ -92,10 +102,11 @@ def create_and_bind(server_address, server_port):
     # No host and AI_PASSIVE: addresses that fit for bind(2). 0.0.0.0, the first, is every IPv4 address of this machine.
     for family, kind, protocol, _, address in find_addresses(server_address, server_port, socket.AI_PASSIVE):
         try:
-            server_socket = socket.socket(family, kind, protocol)
+            server_socket = ListeningSocket(family, kind, protocol)
         except OSError as error:
             reason = error
             continue
+        server_socket.family, server_socket.type = family, kind
         # Without this, the port stays taken for a minute after connections to it have closed.
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
