@@ -120,7 +120,8 @@ class Gate:
     def close(self):
         """Let go of the two sides: they are closed."""
         self.entrance.heads.stop(self)
-        self.entrance.lingering.stop(self)
+        if self.refused:
+            self.entrance.lingering.stop(self)
         self.client = self.backend = None
 
 
@@ -134,7 +135,8 @@ class HttpGate(Gate):
         trusted = entrance.is_trusted is not None and entrance.is_trusted(address)
         client.most = LOOKS_AT
         self.reader = RequestReader(self.see_head, address, trusted)
-        self.first_method = None  # of the first request
+        self.name = None  # of the host, in the first request
+        self.first_method = None  # of the same
         self.method = None  # of a request as long as it is not known whether it is refused
         self.answer = b""  # the beginning of the answer to an upgrade
 
@@ -142,7 +144,8 @@ class HttpGate(Gate):
         """Check the requests in what the client has sent, and pass on what is sound."""
         self.advance(self.reader.feed, bytes(data))
         # A megabyte of a body is soon passed on; as tiny requests, or in tiny chunks, it would take most of a second.
-        self.client.most = max(LOOKS_AT, min(self.reader.left, BUFFER_SIZE))
+        left = self.reader.left
+        self.client.most = LOOKS_AT if left <= LOOKS_AT else min(left, BUFFER_SIZE)
 
     def advance(self, step, *arguments):
         """Let the reader take a step; pass on what comes of it, and see what it waits for."""
@@ -167,6 +170,8 @@ class HttpGate(Gate):
     def see_head(self, request):
         """Send a request on its way; raises BadRequest if there is none for it."""
         self.entrance.heads.stop(self)
+        if self.host is not None and request.host == self.name and self.entrance.route is None:
+            return
         self.method = request.method
         try:
             host = self.find_host(request.host, request)
@@ -177,7 +182,7 @@ class HttpGate(Gate):
         if self.entrance.route and not request.upgrade:  # it may send the client's next request anywhere
             request.ask_for_close()
         if self.host is None:
-            self.first_method = request.method
+            self.name, self.first_method = request.host, request.method
             self.choose(host)
         elif host is not self.host:
             raise BadRequest(421, "this connection leads to another host")

@@ -11,6 +11,7 @@ What could be read in two ways is refused, never guessed: a backend must not see
 Nothing here knows about sockets. Bytes come in by feed(), in pieces of any size, and the pieces make no difference.
 """
 
+import functools
 import re
 
 from names import host_name
@@ -42,6 +43,7 @@ WATCHED = CLAIMS | REWRITTEN | DROPPED
 # To CGI, all signs but letters and digits are the same in a name: for us it is "-".
 AS_IN_CGI = bytes(sign if chr(sign).isalnum() and sign < 128 else ord("-") for sign in range(256))
 NOTHING = ()  # the values of a header that is not there
+VERSIONS = {b"1.1\r\n": "1.1", b"1.0\r\n": "1.0"}  # by the last five bytes of a first line
 
 
 class BadRequest(Exception):
@@ -53,18 +55,43 @@ class BadRequest(Exception):
         self.status = status
 
 
-class Head:
-    """What httptools calls with the parts of one head after the other."""
+@functools.lru_cache(maxsize=256)  # the same few come again and again
+def name_to_watch(name):
+    """Return the name of a header in lower case if it needs a closer look, None if it is passed on as it is."""
+    key = name.lower()
+    # A CGI backend takes X_Forwarded_For for X-Forwarded-For, and some take X.Forwarded.For, too: such are left out.
+    return key if key in WATCHED or key.translate(AS_IN_CGI) in WATCHED else None
+
+
+@functools.lru_cache(maxsize=256)
+def connection_tokens(value):
+    """Return what the value of a Connection header says: a tuple, in lower case."""
+    return tuple(token.strip(b" \t") for token in value.lower().split(b","))
+
+
+@functools.lru_cache(maxsize=256)
+def connection_line(tokens, upgrade):
+    """Return the Connection header for the backend.
+
+    It has none but these tokens: "Connection: X-Forwarded-For" would ask the backend to drop that header.
+    """
+    passed_on = [token for token in (b"close", b"keep-alive", upgrade and b"upgrade") if token in tokens]
+    return b"Connection: " + b", ".join(passed_on) + b"\r\n" if passed_on else b""
+
+
+class Request:
+    """The head of one request: httptools calls it with one part after the other, and then check() sees to the whole."""
+
+    __slots__ = (
+        *("method", "target", "version", "host", "upgrade", "length", "last"),
+        *("watched", "kept", "tokens", "complete"),
+    )
 
     def __init__(self):
-        """Make the parser, too."""
-        self.parser = httptools.HttpRequestParser(self)
-        self.clear()
-
-    def clear(self):
-        """Forget the last head."""
-        self.target = b""
-        self.headers = []  # pairs: name, value
+        """Begin with nothing."""
+        self.target = b""  # as the backend gets it: b"/path?query", or b"*"
+        self.watched = {}  # a name in lower case -> the values of these headers: those that need a closer look
+        self.kept = []  # what makes the lines of the others: for each, its name, b": ", its value, b"\r\n"
         self.complete = False
 
     def on_url(self, piece):
@@ -73,53 +100,48 @@ class Head:
 
     def on_header(self, name, value):
         """Take one header. llhttp has cut off the space before the value, but not that behind it."""
-        self.headers.append((name, value.rstrip(b" \t")))
+        key = name_to_watch(name)
+        if key is None:
+            self.kept += name, b": ", value.rstrip(b" \t"), b"\r\n"
+        else:
+            self.watched.setdefault(key, []).append(value.rstrip(b" \t"))
 
     def on_headers_complete(self):
         """Note the end."""
         self.complete = True
 
+    @property
+    def headers(self):
+        """All the headers that came, a list of pairs: name, value (bytes); those of the same name in their order."""
+        watched = [(name, value) for name, values in self.watched.items() for value in values]
+        return [*zip(self.kept[::4], self.kept[2::4], strict=True), *watched]
 
-class Request:
-    """The head of one request, complete and checked."""
+    def check(self, parser, head, first):
+        """Check a whole head (bytes) that a parser has read, the first of its connection or a later one.
 
-    __slots__ = (
-        *("method", "target", "version", "host", "headers", "upgrade", "length", "last"),
-        *("watched", "kept", "tokens"),
-    )
-
-    def __init__(self, parts, first):
-        """Take what is in a Head, the first one of its connection or a later one; raise BadRequest."""
-        self.method = parts.parser.get_method()  # such as b"GET"
-        self.target = parts.target  # as the backend gets it: b"/path?query", or b"*"
-        self.version = parts.parser.get_http_version()  # "1.0" or "1.1"
-        self.headers = parts.headers  # as they came, a list of pairs: name, value (bytes)
-        self.watched = {}  # a name of WATCHED -> the values of these headers
-        self.kept = []  # pieces of bytes that make the lines of the other headers
-        self.sort_headers()
+        Raises BadRequest.
+        """
+        self.method = parser.get_method()  # such as b"GET"
+        line = b"%b %b HTTP/" % (self.method, self.target)
+        self.version = VERSIONS.get(head[len(line) : len(line) + 5])
+        if self.version is None or not self.complete or not head.startswith(line):
+            version = parser.get_http_version()
+            if version not in VERSIONS.values():
+                raise BadRequest(505, f"HTTP/{version}, where only 1.0 and 1.1 are spoken")
+            # llhttp takes more spaces, too, and RTSP/1.0
+            raise BadRequest(400, "malformed HTTP: the first line is not a method, a target and a version")
         self.length = self.find_length()  # bytes of the body; None: it comes in chunks
         self.host = self.find_host()  # a name as host_name makes it; None: HTTP/1.0 without any
-        self.tokens = self.find_tokens()  # of Connection, in lower case
+        self.tokens = connection_tokens(b",".join(self.watched.get(b"connection", NOTHING)))
         # Whether what comes behind it is no request any more (RFC 9112, section 9.6).
         self.last = b"close" in self.tokens or self.version == "1.0" and b"keep-alive" not in self.tokens
         self.upgrade = first and self.is_handshake()  # of a WebSocket
         if self.length != 0 and self.method in (b"GET", b"HEAD"):
             self.ask_for_close()  # there are backends that look for no body here, and take it for the next request
 
-    def sort_headers(self):
-        """Tell the headers that concern us from those that are passed on as they are."""
-        for name, value in self.headers:
-            key = name.lower()
-            if key in WATCHED:
-                self.watched.setdefault(key, []).append(value)
-            elif key.translate(AS_IN_CGI) not in WATCHED:
-                # What is left out: a CGI backend takes X_Forwarded_For for X-Forwarded-For, some X.Forwarded.For, too.
-                self.kept += name, b": ", value, b"\r\n"
-
     def find_length(self):
         """Return the length of the body, None for chunks (RFC 9112, section 6.3)."""
-        lengths = self.watched.get(b"content-length", NOTHING)
-        encodings = self.watched.get(b"transfer-encoding", NOTHING)
+        lengths, encodings = self.watched.get(b"content-length"), self.watched.get(b"transfer-encoding")
         if encodings:
             if lengths:
                 raise BadRequest(400, "both Content-Length and Transfer-Encoding")
@@ -140,20 +162,15 @@ class Request:
         hosts = self.watched.get(b"host", NOTHING)
         if len(hosts) > 1:
             raise BadRequest(400, "two Host headers")
-        host = None
-        if hosts:
-            host = host_name(hosts[0].decode("latin-1"))
-            if host is None:
-                raise BadRequest(400, "a Host that is not a host name")
-        elif self.version != "1.0":
-            raise BadRequest(400, "no Host header")
+        host = host_name(hosts[0].decode("latin-1")) if hosts else None
+        if host is None and (hosts or self.version != "1.0"):
+            raise BadRequest(400, "a Host that is not a host name" if hosts else "no Host header")
         if self.method == b"CONNECT":
             raise BadRequest(400, "CONNECT is for another kind of proxy")
-        if b"#" in self.target or self.target.startswith(b"*") and (self.method, self.target) != (b"OPTIONS", b"*"):
+        form = self.target[:1]
+        if ord("#") in self.target or form == b"*" and (self.method, self.target) != (b"OPTIONS", b"*"):
             raise BadRequest(400, "a target that is no path")
-        if not self.target.startswith((b"/", b"*")):
-            return self.find_host_in_target(host)
-        return host
+        return host if form in (b"/", b"*") else self.find_host_in_target(host)
 
     def find_host_in_target(self, host):
         """Do the same for a target in absolute form (section 3.2.2), which has to agree with the Host header."""
@@ -172,13 +189,6 @@ class Request:
         self.target = path if path.startswith(b"/") else root + path
         return name
 
-    def find_tokens(self):
-        """Return what Connection says."""
-        values = self.watched.get(b"connection")
-        if not values:
-            return NOTHING
-        return [token.strip(b" \t") for value in values for token in value.lower().split(b",")]
-
     def is_handshake(self):
         """Tell whether this asks for a WebSocket (RFC 6455, section 4.1)."""
         values = self.watched.get(b"upgrade", NOTHING)
@@ -188,7 +198,7 @@ class Request:
     def ask_for_close(self):
         """Ask the backend to end the connection behind its answer."""
         self.last = True  # one behind it would be lost, and a backend that closes with bytes unread resets its answer
-        self.tokens = [b"close", *(token for token in self.tokens if token == b"upgrade")]
+        self.tokens = (b"close", *(token for token in self.tokens if token == b"upgrade"))
 
     def written_anew(self, address, trusted):
         """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
@@ -201,18 +211,14 @@ class Request:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         elif b"content-length" in watched:
             lines.append(b"Content-Length: %d\r\n" % self.length)
-        if self.tokens:
-            # No others: "Connection: X-Forwarded-For" would ask the backend to drop that header.
-            tokens = [token for token in (b"close", b"keep-alive", self.upgrade and b"upgrade") if token in self.tokens]
-            lines += [b"Connection: ", b", ".join(tokens), b"\r\n"] if tokens else NOTHING
+        lines.append(connection_line(self.tokens, self.upgrade))
         if self.upgrade:
             lines.append(b"Upgrade: websocket\r\n")
-        addresses = [address]
         if trusted:
-            addresses = [*filter(None, watched.get(b"x-forwarded-for", NOTHING)), address]
+            address = b", ".join([*filter(None, watched.get(b"x-forwarded-for", NOTHING)), address])
             for name in (b"X-Real-IP", b"Forwarded"):
                 lines += [b"%b: %b\r\n" % (name, value) for value in watched.get(name.lower(), NOTHING)]
-        lines += b"X-Forwarded-For: ", b", ".join(addresses), b"\r\n\r\n"
+        lines += b"X-Forwarded-For: ", address, b"\r\n\r\n"
         return b"".join(lines)
 
 
@@ -231,7 +237,7 @@ class RequestReader:
         self.trusted = trusted
         self.output = []  # bytes for the backend
         self.head = bytearray()  # of the next request, as far as it has come
-        self.parts = None  # a Head, for the next request
+        self.request = self.parser = None  # the next request, and httptools' parser of its head, as soon as it begins
         self.first = True  # no head has been complete yet
         self.line = b""  # in a chunked body: a line as far as it has come
         self.left = 0  # bytes to come: of the body, or of the chunk; among trailers: that they may still take
@@ -272,7 +278,8 @@ class RequestReader:
                 position = self.step(self, data, position)
         except BadRequest:
             self.step = RequestReader.ignore
-            self.parts, self.head = None, bytearray()  # the client may linger, and need not take so much memory
+            self.request = self.parser = None  # the client may linger, and need not take so much memory
+            self.head = bytearray()
             raise
 
     def tunnel(self) -> None:
@@ -296,7 +303,7 @@ class RequestReader:
         """Read a head, up to the empty line. llhttp gets the bytes as they come, and complains at once."""
         if not self.head and data[start] in b"\r\n":  # empty lines before a request mean nothing (section 2.2)
             return LINE_ENDS.match(data, start).end()
-        tail = bytes(self.head[-3:])  # the end may have begun there; in that case start is 0
+        tail = bytes(self.head[-3:]) if self.head else b""  # the end may have begun there; in that case start is 0
         found = (tail + data).find(b"\r\n\r\n") if tail else data.find(b"\r\n\r\n", start)
         end = len(data) if found < 0 else found + 4 - len(tail)
         piece = data[start:end]
@@ -311,23 +318,23 @@ class RequestReader:
 
     def parse(self, piece):
         """Give llhttp a piece of a head."""
-        if self.parts is None:
-            self.parts = Head()
+        if self.parser is None:
+            self.request = Request()
+            self.parser = httptools.HttpRequestParser(self.request)
         try:
-            self.parts.parser.feed_data(piece)
+            self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             pass  # so ends a head with Upgrade, or with CONNECT, and we see to these ourselves
         except httptools.HttpParserError as error:
             raise BadRequest(505 if "HTTP version" in str(error) else 400, f"malformed HTTP: {error}") from None
-        if len(self.parts.headers) > MAX_HEADERS:
+        if len(self.request.kept) // 4 + sum(map(len, self.request.watched.values())) > MAX_HEADERS:
             raise BadRequest(431, f"more than {MAX_HEADERS} headers")
 
     def finish_head(self):
         """Check the head that is complete now, and pass it on."""
-        parts, head, first = self.parts, self.head, self.first
-        self.parts, self.head, self.first = None, bytearray(), False
-        check_request_line(head, parts)
-        request = Request(parts, first)
+        request, parser, head, first = self.request, self.parser, self.head, self.first
+        self.request, self.parser, self.head, self.first = None, None, bytearray(), False
+        request.check(parser, bytes(head), first)
         self.on_head(request)
         self.output.append(request.written_anew(self.address, self.trusted))
         self.after_body = RequestReader.ignore if request.last else RequestReader.read_head
@@ -338,9 +345,6 @@ class RequestReader:
             self.step = RequestReader.read_body
         else:
             self.step = RequestReader.hold if request.upgrade else self.after_body
-            if b"upgrade" not in request.tokens:
-                parts.clear()
-                self.parts = parts  # this parser expects another head; any other one has seen its last
 
     def read_body(self, data, start):
         """Pass on some of a body that has a length."""
@@ -426,13 +430,3 @@ class RequestReader:
     def ignore(self, data, start):
         """Drop what comes behind a last request, or behind a bad one."""
         return len(data)
-
-
-def check_request_line(head, parts):
-    """Raise BadRequest unless a head begins with: method, target, version, with one space between them."""
-    version = parts.parser.get_http_version()
-    if version not in ("1.0", "1.1"):
-        raise BadRequest(505, f"HTTP/{version}, where only 1.0 and 1.1 are spoken")
-    line = b"%b %b HTTP/%b\r\n" % (parts.parser.get_method(), parts.target, version.encode())
-    if not parts.complete or not head.startswith(line):  # llhttp takes more spaces, too, and RTSP/1.0
-        raise BadRequest(400, "malformed HTTP: the first line is not a method, a target and a version")
