@@ -132,7 +132,8 @@ class Request:
             raise BadRequest(400, "malformed HTTP: the first line is not a method, a target and a version")
         self.length = self.find_length()  # bytes of the body; None: it comes in chunks
         self.host = self.find_host()  # a name as host_name makes it; None: HTTP/1.0 without any
-        self.tokens = connection_tokens(b",".join(self.watched.get(b"connection", NOTHING)))
+        said = self.watched.get(b"connection")
+        self.tokens = connection_tokens(b",".join(said)) if said else NOTHING
         # Whether what comes behind it is no request any more (RFC 9112, section 9.6).
         self.last = b"close" in self.tokens or self.version == "1.0" and b"keep-alive" not in self.tokens
         self.upgrade = first and self.is_handshake()  # of a WebSocket
@@ -211,7 +212,8 @@ class Request:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         elif b"content-length" in watched:
             lines.append(b"Content-Length: %d\r\n" % self.length)
-        lines.append(connection_line(self.tokens, self.upgrade))
+        if self.tokens:
+            lines.append(connection_line(self.tokens, self.upgrade))
         if self.upgrade:
             lines.append(b"Upgrade: websocket\r\n")
         if trusted:
