@@ -258,7 +258,7 @@ AIMS = {
         ("a connection per request, to part 4", "part6-http", "connections", "to part4", 0.8, None),
         ("keep-alive, to part 4", "part6-http", "keep-alive", "to part4", 0.7, None),
         ("10 MB answers, to part 4", "part6-http", "bulk", "to part4", 0.95, None),
-        ("a connection per request, to proxy.py", "part6-http", "connections", "to proxy.py", 3.0, None),
+        ("a connection per request, to proxy.py", "part6-http", "few", "to proxy.py", 3.0, None),
     ]),
     "tls": ("part 6, by the server name,", [
         ("a TLS connection per request, to part 4", "part6-tls", "tls-connections", "to part4", 0.85, None),

@@ -235,8 +235,9 @@ class Contender(Server):
         return self.known.memory_info().rss
 
     def processor_time(self):
-        """Return the seconds that the program has computed, itself and in the kernel."""
-        return list(self.known.cpu_times()[:2])
+        """Return the seconds that the program and its children have computed, themselves and in the kernel."""
+        times = [program.cpu_times()[:2] for program in (self.known, *self.known.children(recursive=True))]
+        return [sum(column) for column in zip(*times, strict=True)]
 
     def open_files(self):
         """Return the number of the program's open descriptors."""

@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from support.peers import (
     HOST,
@@ -34,6 +34,7 @@ SMALL = 512  # bytes of a small answer
 BIG = 10_000_000  # bytes of a big answer, and of an upload
 AT_ONCE = 100  # connections
 BIG_AT_ONCE = 4  # connections that carry something big
+FEW, FEW_AT_ONCE = 600, 16  # connections
 BYTES_EACH = "bytes each"  # the unit of those workloads that ask for memory, not for a rate
 
 
@@ -170,6 +171,11 @@ def connections(contender, scale):
     return number_after("Requests per second:", run_ab(contender, requests)), requests
 
 
+def few_connections(contender, scale):
+    """A connection for each request, but so few that proxy.py stands them: after some thousand it accepts no more."""
+    return number_after("Requests per second:", run_ab(contender, FEW, at_once=FEW_AT_ONCE)), FEW
+
+
 def tls_connections(contender, scale):
     """A TLS connection for each request: handshakes, above all. ab says the server's name, as browsers do."""
     requests = int(3000 * scale)
@@ -296,7 +302,10 @@ PIECES = Workload("pieces", "keep-alive, in two pieces", "requests/s", two_piece
 # What shows the worth of each thing that switched_off/ takes away; a crowd that is idle shows none of it.
 SWITCHED_OFF_WORKLOADS = [*WORKLOADS[:2], PIECES, *WORKLOADS[2:4]]
 BACKENDS_WORKLOADS = WORKLOADS[:4]
-HOSTS_WORKLOADS = WORKLOADS[:5]
+HOSTS_WORKLOADS = [
+    *(replace(workload, without=(*workload.without, "proxy.py")) for workload in WORKLOADS[:5]),
+    Workload("few", "600 connections", "requests/s", few_connections),
+]
 REDIS_WORKLOADS = [
     Workload("one-host", "a connection per request, one host", "requests/s", hosts_of(1)),
     Workload("many-hosts", "the same, 9,999 hosts", "requests/s", hosts_of(9999)),
