@@ -112,7 +112,7 @@ class Request:
 
     @property
     def headers(self):
-        """All the headers that came, a list of pairs: name, value (bytes); those of the same name in their order."""
+        """The headers, a list of pairs: name, in whatever case, and value (bytes). Those of one name are in order."""
         watched = [(name, value) for name, values in self.watched.items() for value in values]
         return [*zip(self.kept[::4], self.kept[2::4], strict=True), *watched]
 
