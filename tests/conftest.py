@@ -16,7 +16,7 @@ from behaviours import BEHAVIOURS, BY_NAME, askable, milestone
 from report_card import ReportCard, note_failure
 from support.configs import hosts_text, redis_text
 from support.harness import Command, CommandByRedis, Proxy, any_command, is_listening, part_command
-from support.left_out import LeftOut
+from support.left_out import WITHOUT_IPV6, LeftOut, has_ipv6
 from support.parts import PARTS
 from support.peers import RedisServer, free_port, wait_until
 
@@ -270,6 +270,15 @@ def start_hosts(command, request):
     yield start
     for proxy in running:
         proxy.stop()
+
+
+@pytest.fixture
+def by_ipv6(record_property):
+    """A list with the loopback address of IPv6, or an empty one; then the last lines on the screen tell of that."""
+    if has_ipv6():
+        return ["::1"]
+    record_property(WITHOUT_IPV6, True)
+    return []
 
 
 @pytest.fixture(scope="session")

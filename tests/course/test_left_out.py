@@ -79,3 +79,15 @@ def test_where_nothing_may_be_skipped_another_reason_does_not_count(no_skips, st
     assert run.returncode == status, run.stdout + run.stderr
     assert run.stdout.splitlines()[-1].startswith(counts), run.stdout
     assert not no_skips or "Skipped: not today. RSP_NO_SKIPS is set" in run.stdout
+
+
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["no workers", "two workers"])
+def test_without_ipv6_the_last_line_says_so(workers, tmp_path):
+    """That can't be installed, so nothing fails for it, not even where nothing may be skipped."""
+    text = "import conftest\nconftest.has_ipv6 = lambda: False\ndef test_one(by_ipv6):\n    assert by_ipv6 == []\n"
+    run = run_tests(text, tmp_path, *workers, path=os.environ["PATH"], no_skips="1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (
+        run.stdout.splitlines()[-1]
+        == "This machine has no IPv6 (no address ::1): IPv4 alone was tried in 1 of the tests."
+    )

@@ -262,18 +262,9 @@ def test_each_host_has_its_own_checks(start_hosts, two):
             assert receive_answer(client).body == b"Hello from the backend.\n"
 
 
-def has_ipv6():
-    """Tell whether this machine has the loopback address of IPv6."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
-        sock.bind(("::1", 0))
-        return True
-    return False
-
-
 @behaviour("host names")
-def test_it_listens_on_the_address_it_is_told(start_hosts, one):
+def test_it_listens_on_the_address_it_is_told(start_hosts, one, by_ipv6):
     """On "::" both IPv6 and IPv4 come in, and who comes by IPv4 has a plain IPv4 address; without, IPv4 alone."""
-    by_ipv6 = ["::1"] if has_ipv6() else []  # where a machine has none, the rest holds all the same
     more = 'function route(request) assert(not request.address:find("ffff")) end'
     proxy = start_hosts({"default": one}, listenAddress="::" if by_ipv6 else "127.0.0.1", more=more)
     for address in [HOST, *by_ipv6]:

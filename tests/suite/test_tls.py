@@ -6,7 +6,6 @@ The certificates are made for the occasion; the judge of both ends is Python's s
 import contextlib
 import json
 import re
-import socket
 import ssl
 
 import pytest
@@ -434,18 +433,12 @@ def test_the_backend_reads_the_clients_address_before_anything_else(start_hosts,
 
 @behaviour("PROXY protocol")
 @BOTH_HEADERS
-def test_an_ipv4_client_of_an_ipv6_socket_is_one_of_ipv4(start_hosts, version):
+def test_an_ipv4_client_of_an_ipv6_socket_is_one_of_ipv4(start_hosts, version, by_ipv6):
     """::ffff:127.0.0.1 is nothing that a backend should have to know. ::1 is TCP6."""
-    with Site("plain", proxy_protocol=True) as site, contextlib.suppress(OSError):
-        addresses = [HOST]
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-            addresses.append("::1")
-        everywhere = (
-            {"listenAddress": "::"} if len(addresses) == 2 else {}
-        )  # a machine without IPv6 has no such clients
+    with Site("plain", proxy_protocol=True) as site:
+        everywhere = {"listenAddress": "::"} if by_ipv6 else {}
         proxy = start_hosts({"default": host_text(site, sendProxyProtocol=version)}, **everywhere)
-        for address in addresses:
+        for address in [HOST, *by_ipv6]:
             with Client(proxy.port, address=address) as client:
                 client.send(request_text("a"))
                 receive_answer(client)

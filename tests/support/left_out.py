@@ -2,24 +2,38 @@
 
 A test says what it needs with `@pytest.mark.needs("curl")`. With RSP_NO_SKIPS=1 in the environment, as in continuous
 integration, where everything is installed, nothing may be left out: anything skipped, for whatever reason, fails.
+A machine without IPv6 can't have it installed: there, a test tries the rest, and the last lines tell of that.
 That is about the course's own parts: a run on somebody's --proxy may skip what depends on a test that has failed.
 """
 
 import collections
+import contextlib
 import functools
 import os
+import socket
 
 import pytest
 
 from support.programs import install_command, missing
 
-MISSING = "missing program"  # the name of a property in a test's report
+# Names of properties in a test's report.
+MISSING = "missing program"
+WITHOUT_IPV6 = "tried IPv4 alone"
 
 
 @functools.cache
 def is_missing(program):
     """Tell whether a program is not installed; it is looked for once in a run."""
     return bool(missing([program]))
+
+
+@functools.cache
+def has_ipv6():
+    """Tell whether this machine has the loopback address of IPv6."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        return True
+    return False
 
 
 def fail_if_skipped(report, config):
@@ -37,6 +51,7 @@ class LeftOut:
     def __init__(self):
         """Begin with nothing."""
         self.tests = 0
+        self.without_ipv6 = 0  # tests
         self.programs = collections.Counter()  # program -> how many tests were left out for it
 
     def pytest_runtest_setup(self, item):
@@ -66,13 +81,21 @@ class LeftOut:
         if lacking and report.when == "setup":
             self.tests += 1
             self.programs.update(lacking)
+        if report.when == "call" and (WITHOUT_IPV6, True) in report.user_properties:
+            self.without_ipv6 += 1
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session):
         """Print the summary when everybody else has printed, the count of passed tests included."""
         result = yield
-        if self.tests and not hasattr(session.config, "workerinput"):
-            write = session.config.pluginmanager.get_plugin("terminalreporter").write_line
+        if hasattr(session.config, "workerinput"):
+            return result
+        write = session.config.pluginmanager.get_plugin("terminalreporter").write_line
+        if self.without_ipv6:
+            write(
+                f"This machine has no IPv6 (no address ::1): IPv4 alone was tried in {self.without_ipv6} of the tests."
+            )
+        if self.tests:
             counts = ", ".join(f"{name} ({count})" for name, count in self.programs.most_common())
             write(f"Tests left out: {self.tests}. Not installed: {counts}.")
             write(f"To install what is missing: {install_command(self.programs)}")
