@@ -92,9 +92,7 @@ class LeftOut:
             return result
         write = session.config.pluginmanager.get_plugin("terminalreporter").write_line
         if self.without_ipv6:
-            write(
-                f"This machine has no IPv6 (no address ::1): IPv4 alone was tried in {self.without_ipv6} of the tests."
-            )
+            write(f"No IPv6 here (no ::1): IPv4 alone was tried in {self.without_ipv6} of the tests.")
         if self.tests:
             counts = ", ".join(f"{name} ({count})" for name, count in self.programs.most_common())
             write(f"Tests left out: {self.tests}. Not installed: {counts}.")
