@@ -157,6 +157,8 @@ class LuaBalance:
     nonsense, an error or a backend that is not usable, round robin takes over. (OpenResty: balancer_by_lua.)
     """
 
+    quiet_until = 0  # when the next complaint of any of them may be logged (seconds, time.monotonic)
+
     def __init__(self, lua, function, backends):
         """Take the LuaRuntime of the config, its function, and all the backends."""
         self.lua = lua
@@ -164,7 +166,6 @@ class LuaBalance:
         self.tables = {backend: self.make_table(backend) for backend in backends}
         self.stale = set()  # backends whose tables are out of date
         self.call = lua.execute(CALL_FROM_LUA, function, lua.table_from(self.tables.values()))
-        self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
 
     def make_table(self, backend):
         """Return a Lua table that describes a backend."""
@@ -204,7 +205,7 @@ class LuaBalance:
         now = time.monotonic()
         if now >= self.quiet_until:
             logging.error("The function balance failed, and round robin chooses: %s", what)
-            self.quiet_until = now + COMPLAINT_PAUSE
+            LuaBalance.quiet_until = now + COMPLAINT_PAUSE
         return 0
 
 

@@ -157,6 +157,8 @@ class LuaBalance:
     nonsense, an error or a backend that is not usable, round robin takes over. (OpenResty: balancer_by_lua.)
     """
 
+    quiet_until = 0  # when the next complaint of any of them may be logged (seconds, time.monotonic)
+
     def __init__(self, lua, function, backends):
         """Take the LuaRuntime of the config, its function, and all the backends."""
         self.lua = lua
@@ -165,7 +167,6 @@ class LuaBalance:
         self.tables = {}  # backend -> what the function gets of it; made when the first client comes
         self.stale = set()  # backends whose tables are out of date
         self.call = None  # what calls the function
-        self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
 
     def prepare(self):
         """Make the tables, and what calls the function with them; in Lua's memory, where there has to be room."""
@@ -212,7 +213,7 @@ class LuaBalance:
         now = time.monotonic()
         if now >= self.quiet_until:
             logging.error("The function balance failed, and round robin chooses: %s", what)
-            self.quiet_until = now + COMPLAINT_PAUSE
+            LuaBalance.quiet_until = now + COMPLAINT_PAUSE
         return 0
 
 
