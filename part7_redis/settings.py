@@ -351,7 +351,8 @@ def read_settings(settings):
         "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
         "route": read_route(settings, redis),
     }
-    make_set = functools.partial(make_backend_set, Scope(settings))
+    now = {name: settings.get(name) for name in INHERITED}  # a function of the config may change its globals later
+    make_set = functools.partial(make_backend_set, Scope(settings, now))
     make_set([BalancedBackend("127.0.0.1", "1")])  # complain now, if any of it is wrong
     redis_hosts = redis and RedisHosts(redis, "80", "httpDefault", make_set)
     http = Entrance(HttpGate, is_trusted=read_networks(settings), redis_hosts=redis_hosts, **more)
