@@ -186,6 +186,19 @@ def test_without_hiredis_it_says_what_to_install(tmp_path):
         assert proxy.get("/").status_code == 200
 
 
+@pytest.mark.parametrize("part, name", [(6, "hosts"), (7, "hosts"), (7, "redis")])
+def test_without_httptools_it_says_what_to_install(part, name, tmp_path):
+    """Parts 6 and 7 need it where the config has hosts, or redis, which knows some."""
+    (tmp_path / "httptools.py").write_text("raise ImportError('no httptools here')\n")
+    value = {
+        "hosts": '{default = {backends = {{address = "127.0.0.1", port = "9"}}}}',
+        "redis": '{address = "127.0.0.1"}',
+    }
+    command = Command(part_command(part).words, f'listenPort = "{{port}}"\n{name} = {value[name]}\n')
+    line = ended_badly(command.fill_in(free_port(), HOST, 1, tmp_path), env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert f"{name} needs httptools" in line and "pip install httptools" in line
+
+
 @LUA_PARTS
 def test_the_config_in_the_top_directory_is_good(part, tmp_path):
     """`python part4_buffering/rsp.py config.lua` works as written, from the top directory."""

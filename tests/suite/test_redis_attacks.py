@@ -1,10 +1,15 @@
 """What once ended the proxy, or held something for ever: sets that change at the worst moment, and mad replies."""
 
+import contextlib
+
 import pytest
 
+from support.harness import is_connecting_to
 from support.peers import (
+    PATIENCE,
     FakeRedis,
     FullBackend,
+    SilentBackend,
     Site,
     ask,
     free_port,
@@ -27,23 +32,144 @@ def one():
         yield site
 
 
+def change(proxy, redis, name, *backends, witness):
+    """Make these the backends of a host, and wait until the proxy has been told; nobody asks for that host meanwhile.
+
+    What is told last has come last: the news of another host, whose one backend is the witness.
+    """
+    redis.set_backends(name, *backends)
+    redis.set_backends(f"after.{name}", witness)
+    wait_until(lambda: ask(proxy, f"after.{name}").site == witness.name, "the change is known")
+
+
 @behaviour("follows redis")
-def test_a_backend_that_hangs_is_taken_out_while_a_client_tries_it(start_redis, redis, one):
-    """That client goes on to the other one; least_conn, which counts it, is not confused."""
+def test_a_backend_that_hangs_is_taken_out_while_clients_try_it(start_redis, redis, one):
+    """These clients go on to the other one; least_conn, which counts them, is not confused."""
     with FullBackend() as hanging:
         hanging.fill()
         redis.set_backends("a.test", hanging, one)
         proxy = start_redis(redis, balance="least_conn", connectTimeout=700)
-        clients = [proxy.connect() for _ in range(2)]  # one of them gets the backend that hangs
+        clients = [proxy.connect() for _ in range(4)]  # two of them get the backend that hangs
         for client in clients:
             client.send(request_text("a.test"))
-        wait_until(lambda: one.connections, "the other one has got a client")
-        redis.set_backends("a.test", one)
-        assert [receive_answer(client).site for client in clients] == ["one", "one"]
+        wait_until(lambda: len(one.seen) == 2, "the other one has got two clients")
+        change(proxy, redis, "a.test", one, witness=one)
+        assert ask(proxy, "a.test").site == "one", "the new set is in force, and its balance made"
+        assert [receive_answer(client).site for client in clients] == 4 * ["one"]
         for client in clients:
             assert ask(proxy, "a.test").site == "one"
             client.close()
         assert [ask(proxy, "a.test").site for _ in range(4)] == 4 * ["one"]
+        proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+def test_a_client_may_take_its_time_for_each_backend_though_the_set_changes_meanwhile(start_redis, redis, one):
+    """Its first backend refuses after a second, the other one accepts after another; each may take 1.8 s.
+
+    A SYN that is not answered is sent once more after a second, and that is when the answers come.
+    """
+    with FullBackend() as first, FullBackend() as second:
+        first.fill()
+        second.fill()
+        redis.set_backends("a.test", first, second)
+        prefer = f"for _, wanted in ipairs({{{one.port}, {first.port}}}) do for number, backend in ipairs(backends) do"
+        prefer += " if tonumber(backend.port) == wanted then return number end end end"
+        more = f"function balance(client, backends) {prefer} end"
+        proxy = start_redis(redis, connectTimeout=1800, more=more)
+        with proxy.connect() as client:
+            client.send(request_text("a.test"))
+            wait_until(lambda: is_connecting_to(first.port), "it waits for the first one")
+            change(proxy, redis, "a.test", first, second, one, witness=one)
+            assert ask(proxy, "a.test").site == "one", "the new set is in force"
+            first.close()
+            wait_until(lambda: is_connecting_to(second.port), "it waits for the second one")
+            for filler in second.fillers:
+                filler.close()
+            second.listener.settimeout(PATIENCE)
+            answered = False
+            while not answered:  # whoever fills the queue comes first
+                connection, _ = second.listener.accept()
+                with connection:
+                    if answered := connection.recv(1000):
+                        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Site: second\r\nContent-Length: 0\r\n\r\n")
+            assert receive_answer(client).site == "second"
+        proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+def test_a_client_of_the_set_before_does_not_see_to_the_backends_of_the_new_one(start_redis, redis, one):
+    """A backend is left out, by both sets; the client of the old one notices first that it may be tried again."""
+    down = free_port()
+    with FullBackend() as hanging, contextlib.ExitStack() as stack:
+        hanging.fill()
+        redis.set_backends("a.test", hanging, down, one)
+        proxy = start_redis(redis, connectTimeout=1500, failTimeout=700)
+        clients = [stack.enter_context(proxy.connect()) for _ in range(3)]  # each gets another backend
+        for client in clients:
+            client.send(request_text("a.test"))
+        wait_until(lambda: "left out" in proxy.errors(), "it has noticed that a backend is down")
+        change(proxy, redis, "a.test", down, one, witness=one)
+        assert ask(proxy, "a.test").site == "one", "the new set is in force"
+        stack.enter_context(Site("back", port=down))
+        assert {receive_answer(client).site for client in clients} <= {"one", "back"}  # one of them waits for 1.5 s
+        wait_until(lambda: ask(proxy, "a.test").site == "back", "the one that was left out gets clients again")
+        proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+def test_a_new_set_needs_no_room_in_luas_memory(start_redis, redis, one):
+    """The config's function has filled it, when a host comes; round robin serves that, and one line says why."""
+    redis.set_backends("a.test", one)
+    redis.set_backends("b.test", one)
+    more = """
+        local chain, count = {}, 0
+        local function grow(size)
+            count = count + 1
+            chain = {chain, string.rep(string.format("%8d", count), size / 8)}
+        end
+        function balance(client, backends)
+            for exponent = 20, 3, -1 do
+                while pcall(grow, 2^exponent) do end
+            end
+        end
+    """
+    proxy = start_redis(redis, more=more)
+    for host in ("a.test", "b.test", "b.test"):
+        assert ask(proxy, host).site == "one"
+    (line,) = proxy.errors().splitlines()
+    assert "balance" in line and "memory" in line
+    proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+def test_a_function_that_changes_a_global_changes_no_setting(start_redis, redis, one):
+    """A `local` that is missing makes nonsense of the setting of the same name, when the next set is made."""
+    redis.set_backends("a.test", one)
+    redis.set_backends("b.test", one)
+    more = """
+        function balance(client, backends)
+            balance, maxFails, failTimeout, connectTimeout = backends[1], client, false, "x"
+            return balance
+        end
+    """
+    proxy = start_redis(redis, more=more)
+    assert [ask(proxy, host).site for host in ("a.test", "a.test", "b.test", "b.test")] == 4 * ["one"]
+    assert proxy.errors() == ""
+
+
+@behaviour("follows redis")
+def test_a_client_that_leaves_while_its_host_is_looked_up_is_noticed(start_redis, redis, one):
+    """Its end of file comes before anybody knows that its request is a handshake for a backend that says nothing."""
+    handshake = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+    with SilentBackend() as silent:
+        redis.set_backends("ws.test", silent)
+        proxy = start_redis(redis, {"a.test": one})
+        redis.client.client_pause(300)
+        with proxy.connect() as client:
+            client.send(request_text("ws.test", headers=handshake))
+        wait_until(lambda: silent.received, "the handshake has arrived")
+        wait_until(lambda: silent.ends, "the backend is told of the end")
         proxy.check_unharmed()
 
 
@@ -62,11 +188,69 @@ def test_after_an_answer_that_was_overtaken_the_balance_still_works(start_redis,
         proxy.check_unharmed()
 
 
+ODD_NUMBERS = {
+    "NaN": b"%1\r\n,nan\r\n:1\r\n",
+    "infinity": b",inf\r\n",
+    "10 to the 300": b"*1\r\n,1e300\r\n",
+}
+
+
 @behaviour("Lua asks redis")
-def test_a_number_that_lua_cannot_have_is_an_error(start_redis, one):
-    """NaN can't be a key in Lua, and it would end the whole program."""
+@pytest.mark.parametrize("kind", ODD_NUMBERS)
+def test_a_number_that_lua_cannot_have_is_an_error(start_redis, one, kind):
+    """NaN can't be a key in Lua, and it would end the whole program; nor is what is no number of 64 bits of any use."""
     more = 'function route(request) local _, why = redis.get("x"); return why == "an odd reply" and "one.test" end'
-    with FakeRedis({"get x": b"%1\r\n,nan\r\n:1\r\n"}) as fake:
+    with FakeRedis({"get x": ODD_NUMBERS[kind]}) as fake:
         proxy = start_redis(fake, {"one.test": one}, more=more)
         wait_until(lambda: ask(proxy, "any.test").site == "one", "route is told")
         proxy.check_unharmed()
+
+
+@behaviour("Lua asks redis")
+def test_a_message_that_is_too_long_for_lua_is_cut(start_redis, one):
+    """15 MB of it: the function gets the beginning."""
+    more = """
+        function route(request)
+            local _, why = redis.get("x")
+            if why and why:find("ERR no") and #why <= 1000 then return "one.test" end
+        end
+    """
+    with FakeRedis({"get x": b"-ERR no%b\r\n" % (15_000_000 * b"!")}) as fake:
+        proxy = start_redis(fake, {"one.test": one}, more=more)
+        wait_until(lambda: ask(proxy, "any.test").site == "one", "route is told")
+        proxy.check_unharmed()
+
+
+@behaviour("Lua asks redis")
+def test_what_route_has_made_goes_with_the_client_that_it_waits_for(start_redis, redis, one):
+    """They leave while redis takes its time; what the function keeps for each, 2 MB, is Lua's again."""
+    more = """
+        local count = 0
+        function route(request)
+            count = count + 1
+            local big = string.rep(string.format("%8d", count), 2^18)
+            redis.get("x")
+            return #big > 0 and "one.test"
+        end
+    """
+    proxy = start_redis(redis, {"one.test": one}, more=more)
+    for _ in range(8):
+        redis.client.client_pause(150)
+        for _ in range(6):
+            client = proxy.connect()
+            client.send(request_text("any.test"))
+            client.reset()
+        assert ask(proxy, "any.test").site == "one", proxy.errors()
+    assert proxy.errors() == ""
+
+
+@behaviour("Lua asks redis")
+def test_what_the_config_has_done_to_the_table_redis_keeps_no_function_out(start_redis, redis, one):
+    """A metatable of its own, which objects to whatever is new."""
+    redis.client.set("x", "one.test")
+    more = """
+        setmetatable(redis, {__newindex = function() error("no more settings") end})
+        function route(request) return redis.get("x") end
+    """
+    proxy = start_redis(redis, {"one.test": one}, more=more)
+    assert ask(proxy, "any.test").site == "one"
