@@ -64,10 +64,10 @@ class BackendSet:
 
         Asking for the next one says that the last one has failed; its error_number says why.
         """
-        tried = []
+        tried = set()
         while len(tried) < len(self.backends):
             backend = self.choose(client_address, tried)
-            tried.append(backend)
+            tried.add(backend)
             self.count(backend, 1)
             for address in backend.addresses:
                 yield backend, address
