@@ -246,6 +246,8 @@ class RedisConnection:
             else:
                 self.see_reply(reply)
         if self.unread > LONGEST_REPLY:
+            if self.sent:
+                self.sent[0].time_out()  # asked once more, it would have as long a reply again
             self.lose(f"a reply of more than {LONGEST_REPLY} bytes")
 
     def next_reply(self):

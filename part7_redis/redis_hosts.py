@@ -16,6 +16,7 @@ from redis_connection import NoAnswer, hiredis
 
 MOST_NAMES = 10_000  # that are kept, those with backends; and as many of those without
 MOST_MEMBERS = 1000  # backends of one name
+MOST_ASKED = str(MOST_MEMBERS + 1)  # of them; the last one tells that there are more
 COMPLAINT_PAUSE = 10  # seconds between log lines about one and the same key
 MOST_COMPLAINTS = 1000  # keys about which the log was told something
 PREFIXES = ["hostnames:", "frontend:"]  # of the keys that matter
@@ -74,8 +75,10 @@ class RedisHosts:
             self.asked[name].append(tell)
             return
         self.asked[name] = [tell]
-        commands = ("SMEMBERS", f"hostnames:{name}:backends"), ("LRANGE", f"frontend:{name}", "0", "-1")
-        self.connection.ask(functools.partial(self.learn, name), *commands)
+        # As SMEMBERS does, SRANDMEMBER returns the whole set; but of one that is too big, only as many as we ask for.
+        of_set = "SRANDMEMBER", f"hostnames:{name}:backends", MOST_ASKED
+        of_list = "LRANGE", f"frontend:{name}", "0", MOST_ASKED
+        self.connection.ask(functools.partial(self.learn, name), of_set, of_list)
 
     def learn(self, name, replies):
         """Take redis's replies about a name, and tell those who wait."""

@@ -373,7 +373,7 @@ def test_an_answer_that_a_change_has_overtaken_is_used_and_not_kept(start_redis,
         change = invalidation() if moment == "all keys" else invalidation("a.test")
         return reply + change if moment == "between the replies" else change + reply
 
-    with FakeRedis({"SMEMBERS hostnames:a.test:backends": answer}) as fake:
+    with FakeRedis({"SRANDMEMBER hostnames:a.test:backends": answer}) as fake:
         proxy = start_redis(fake)
         assert [ask(proxy, "a.test").site for _ in range(4)] == ["one", "two", "two", "two"]
         assert fake.asked("hostnames:a.test:backends") == 2
@@ -385,7 +385,7 @@ def test_a_change_while_an_answer_is_under_way_does_not_get_lost(start_redis, on
     replies = iter([set_reply(member(one)), set_reply(member(two))])
     with FakeRedis(
         {
-            "SMEMBERS hostnames:a.test:backends": lambda command: next(replies),
+            "SRANDMEMBER hostnames:a.test:backends": lambda command: next(replies),
             "LRANGE frontend:a.test": lambda command: NOTHING + invalidation("a.test"),
         }
     ) as fake:
@@ -539,7 +539,7 @@ def test_only_names_of_hosts_get_into_redis(start_redis, redis, one):
             commands.append(command)
     allowed = {f"hostnames:{name}:backends" for name in ("one.test", "a.test", "httpDefault")}
     allowed |= {f"frontend:{name}" for name in ("one.test", "a.test", "httpDefault")}
-    keys = {command.split()[1] for command in commands if command.split()[0] in ("SMEMBERS", "LRANGE")}
+    keys = {command.split()[1] for command in commands if command.split()[0] in ("SRANDMEMBER", "LRANGE")}
     assert keys <= allowed, keys - allowed
     assert {"hostnames:one.test:backends", "frontend:one.test"} <= keys
 

@@ -6,6 +6,7 @@ import pytest
 
 from support.harness import is_connecting_to
 from support.peers import (
+    LONG_PATIENCE,
     PATIENCE,
     FakeRedis,
     FullBackend,
@@ -142,6 +143,64 @@ def test_a_new_set_needs_no_room_in_luas_memory(start_redis, redis, one):
     proxy.check_unharmed()
 
 
+HUGE = """
+    local rubbish = string.rep("x", 92)
+    for number = 1, 200000 do redis.call(ARGV[1], KEYS[1], rubbish .. string.format("%08d", number)) end
+"""
+
+
+@behaviour("follows redis")
+def test_a_huge_set_is_no_trouble_to_the_others(start_redis, redis, one):
+    """200,000 members, 20 MB, and a list of as many: it is of no use, one line says so, and redis stays connected."""
+    redis.set_backends("a.test", one)
+    redis.client.eval(HUGE, 1, "hostnames:set.test:backends", "sadd")
+    redis.client.eval(HUGE, 1, "frontend:list.test", "rpush")
+    proxy = start_redis(redis)
+    for _ in range(3):
+        assert [ask(proxy, host).status for host in ("set.test", "list.test", "a.test")] == [404, 404, 200]
+    lines = proxy.errors().splitlines()
+    assert len(lines) == 2, lines
+    assert "hostnames:set.test:backends" in lines[0] and "frontend:list.test" in lines[1]
+
+
+@behaviour("outlives redis")
+def test_what_had_too_long_a_reply_is_not_asked_once_more(start_redis, one):
+    """17 MB for an address: the connection is given up for that. The next one is for the others."""
+    huge = set_reply(17_000_000 * "x")
+    with FakeRedis(
+        {
+            "SRANDMEMBER hostnames:a.test:backends": set_reply(member(one)),
+            "SRANDMEMBER hostnames:huge.test:backends": huge,
+        }
+    ) as fake:
+        proxy = start_redis(fake)
+        wait_until(lambda: ask(proxy, "a.test").site == "one", "it has connected")
+        assert ask(proxy, "huge.test").status == 503
+        wait_until(lambda: "Connected to redis" in proxy.errors(), "it has connected again")
+        assert ask(proxy, "a.test").site == "one"
+        assert fake.asked("hostnames:huge.test:backends") == 1
+        assert len(proxy.errors().splitlines()) == 2
+
+
+@behaviour("follows redis")
+def test_a_thousand_backends_that_are_down_are_soon_tried(start_redis, redis, one):
+    """Each once, for each client; and the others are served meanwhile."""
+    port = free_port()
+    redis.set_backends("a.test", one)
+    redis.set_backends("down.test", *(f"127.1.{number >> 8}.{number & 255}:{port}" for number in range(1000)))
+    proxy = start_redis(redis)
+    before = proxy.cpu_seconds()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect(timeout=LONG_PATIENCE)) for _ in range(3)]
+        for client in clients:
+            client.send(request_text("down.test"))
+        assert ask(proxy, "a.test").site == "one"
+        assert [receive_answer(client).status for client in clients] == [502, 502, 502]
+    used = proxy.cpu_seconds() - before
+    print(f"3,000 attempts took {used:.2f} s of processor time")
+    assert used < 8
+
+
 @behaviour("follows redis")
 def test_a_function_that_changes_a_global_changes_no_setting(start_redis, redis, one):
     """A `local` that is missing makes nonsense of the setting of the same name, when the next set is made."""
@@ -179,7 +238,7 @@ def test_after_an_answer_that_was_overtaken_the_balance_still_works(start_redis,
     both = set_reply(member(one), f"127.0.0.2:{free_port()}")
     just_one = set_reply(member(one))
     replies = iter([just_one, invalidation("a.test") + both, just_one])
-    with FakeRedis({"SMEMBERS hostnames:a.test:backends": lambda words: next(replies, just_one)}) as fake:
+    with FakeRedis({"SRANDMEMBER hostnames:a.test:backends": lambda words: next(replies, just_one)}) as fake:
         proxy = start_redis(fake, balance="least_conn")
         assert ask(proxy, "a.test").site == "one"
         fake.push(invalidation("a.test"))

@@ -100,7 +100,7 @@ def test_a_name_is_answered_when_redis_comes_in_time(start_redis, one):
         wait_until(lambda: "redis" in proxy.errors(), "it has noticed")
         with proxy.connect() as client:
             client.send(request_text("a.test"))
-            fake = stack.enter_context(FakeRedis({"SMEMBERS": set_reply(member(one))}, port=port))
+            fake = stack.enter_context(FakeRedis({"SRANDMEMBER": set_reply(member(one))}, port=port))
             answer = receive_answer(client)
         assert (answer.status, answer.site) in ((200, "one"), (503, None)), answer  # its pause may have grown too long
         wait_for(proxy, "a.test", "one")
@@ -311,7 +311,7 @@ def test_a_redis_that_speaks_nonsense_does_no_harm(start_redis, one, kind, after
     text = NONSENSE[kind]
     port = free_port()
     if after_greeting:
-        peer = FakeRedis({"SMEMBERS": text}, port=port)
+        peer = FakeRedis({"SRANDMEMBER": text}, port=port)
     else:
         peer = Talker(text, port=port)
     with peer:
@@ -324,7 +324,7 @@ def test_a_redis_that_speaks_nonsense_does_no_harm(start_redis, one, kind, after
         # Each attempt is a connection, and two lines at most; the pauses between them grow, to 0.8 s with the fifth.
         assert len(peer.connections) < 8
         assert len(lines_about_redis(proxy)) <= 2 * len(peer.connections) + 2, lines_about_redis(proxy)
-    with FakeRedis({"SMEMBERS": set_reply(member(one))}, port=port):
+    with FakeRedis({"SRANDMEMBER": set_reply(member(one))}, port=port):
         wait_for(proxy, "a.test", "one")
     proxy.check_unharmed()
 
@@ -335,16 +335,16 @@ ODD_REPLIES += [b"*2\r\n-ERR no\r\n-ERR no\r\n"]
 
 
 @behaviour("outlives redis")
-@pytest.mark.parametrize("question", ["SMEMBERS", "LRANGE"])
+@pytest.mark.parametrize("question", ["SRANDMEMBER", "LRANGE"])
 def test_a_reply_of_an_odd_kind_does_no_harm(start_redis, one, question):
     """A number, a text, a list of lists in place of a set: no backends, or no answer. Other hosts are served on."""
     with FakeRedis() as fake:
         proxy = start_redis(fake)
         for number, reply in enumerate(ODD_REPLIES):
-            key = f"hostnames:h{number}.test:backends" if question == "SMEMBERS" else f"frontend:h{number}.test"
+            key = f"hostnames:h{number}.test:backends" if question == "SRANDMEMBER" else f"frontend:h{number}.test"
             fake.replies |= {
                 f"{question} {key}": reply,
-                f"SMEMBERS hostnames:good{number}.test:backends": set_reply(member(one)),
+                f"SRANDMEMBER hostnames:good{number}.test:backends": set_reply(member(one)),
             }
             assert ask(proxy, f"h{number}.test").status in (404, 503), reply
             assert ask(proxy, f"good{number}.test").site == "one", reply
@@ -356,12 +356,12 @@ def test_a_reply_of_an_odd_kind_does_no_harm(start_redis, one, question):
 @pytest.mark.parametrize("error", ["LOADING Redis is loading the dataset in memory", "BUSY Redis is busy", "NOPERM no"])
 def test_an_error_that_is_not_about_the_key_is_no_answer(start_redis, one, error):
     """A redis that still loads its data, or is busy with a script: what was known stays in force; else it is a 503."""
-    with FakeRedis({"SMEMBERS hostnames:a.test:backends": set_reply(member(one))}) as fake:
+    with FakeRedis({"SRANDMEMBER hostnames:a.test:backends": set_reply(member(one))}) as fake:
         proxy = start_redis(fake)
         assert ask(proxy, "a.test").site == "one"
         good = fake.replies.copy()
         fake.replies.update(
-            dict.fromkeys(["SMEMBERS", "SMEMBERS hostnames:a.test:backends", "LRANGE"], f"-{error}\r\n".encode())
+            dict.fromkeys(["SRANDMEMBER", "SRANDMEMBER hostnames:a.test:backends", "LRANGE"], f"-{error}\r\n".encode())
         )
         fake.push(invalidation())
         for _ in range(3):
@@ -369,7 +369,7 @@ def test_an_error_that_is_not_about_the_key_is_no_answer(start_redis, one, error
             assert ask(proxy, "a.test").site == "one"
         assert 1 <= len(lines_about_redis(proxy)) <= 4, lines_about_redis(proxy)
         assert any(error in line for line in lines_about_redis(proxy))
-        del fake.replies["SMEMBERS"], fake.replies["LRANGE"]
+        del fake.replies["SRANDMEMBER"], fake.replies["LRANGE"]
         fake.replies.update(good)
         wait_until(lambda: ask(proxy, "b.test").status == 404, "redis's answers count again")
         assert ask(proxy, "a.test").site == "one"
@@ -383,5 +383,5 @@ def test_a_greeting_that_is_never_answered_is_given_up(start_redis, one):
         wait_until(lambda: len(fake.connections) > 1, "it has connected anew", LONG_PATIENCE)
         assert ask(proxy, "config.test").site == "one"
         fake.replies["HELLO"] = b"%0\r\n"
-        fake.replies["SMEMBERS"] = set_reply(member(one))
+        fake.replies["SRANDMEMBER"] = set_reply(member(one))
         wait_for(proxy, "a.test", "one")

@@ -29,7 +29,7 @@ class FakeRedis(Backend):
     """
 
     def __init__(self, replies=None, **options):
-        """Take the replies, a dictionary such as {"SMEMBERS": set_reply("127.0.0.1:80")}."""
+        """Take the replies, a dictionary such as {"SRANDMEMBER": set_reply("127.0.0.1:80")}."""
         self.replies = {"HELLO": HELLO, "CLIENT": OK, "SELECT": OK, "PING": PONG} | (replies or {})
         self.commands = []  # all that have come, each a list of strings
         super().__init__(**options)

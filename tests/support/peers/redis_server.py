@@ -96,7 +96,7 @@ class RedisServer:
                 steps.sadd(key, *map(member, backends))
             steps.execute()
 
-    def calls(self, command="smembers"):
+    def calls(self, command="srandmember"):
         """Return how often a command has been given to it since it was started."""
         return self.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
