@@ -31,7 +31,7 @@ PAGE = """<!DOCTYPE html>
 <style>
 body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em; color: #222 }}
 h1 {{ line-height: 1.2 }}
-pre {{ background: #f3f3f0; padding: 1em; overflow-x: auto; font-size: 14px }}
+pre {{ background: #f3f3f0; padding: 1em; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 14px }}
 img {{ width: 100%; height: auto; aspect-ratio: 16 / 9; background: #ddd }}
 </style>
 <h1>This page came through rsp</h1>
