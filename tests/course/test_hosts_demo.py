@@ -519,7 +519,11 @@ def test_an_impossible_port_is_named(port):
     assert f"port {port}: no such port" in line and "RSP_LISTEN_TLS_PORT" in line
 
 
-@pytest.mark.parametrize("package", ["tornado", "trustme", "httptools", "lupa", "redis", "hiredis"])
+NEEDED = ["tornado", "trustme", "httptools", "lupa", "redis"]
+HIREDIS = pytest.param("hiredis", marks=pytest.mark.needs("redis-server"))  # the proxy needs it when there is a redis
+
+
+@pytest.mark.parametrize("package", [*NEEDED, HIREDIS])
 def test_a_missing_package_is_named(package, tmp_path):
     """Whoever imports it, the demo or the proxy, says what to install."""
     (tmp_path / f"{package}.py").write_text("raise ModuleNotFoundError('not here', name=__name__)\n")
