@@ -172,7 +172,7 @@ def run_recorded(recording, program, *arguments):
     """Run a program in this process as if it had been started on its own, and record it."""
     global recorder
     recorder = Recorder(recording)
-    socket.socket = socket.SocketType = RecordedSocket
+    socket.socket = socket.SocketType = RecordedSocket  # SocketType: the bare one, for those who want no more
     select.epoll = RecordedEpoll
     sys.argv = [program, *arguments]
     # What Python does for a program that it starts, and its own pdb and profile do for one that they run:

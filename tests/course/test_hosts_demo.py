@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -22,7 +23,7 @@ from tornado.websocket import websocket_connect
 from support.harness import START_PATIENCE, check_one_line, family, is_listening, run_briefly
 from support.output import with_output
 from support.parts import ROOT
-from support.peers import HOST, PATIENCE, EchoBackend, free_port, wait_until
+from support.peers import HOST, PATIENCE, EchoBackend, RedisServer, free_port, wait_until
 from support.programs import find
 
 COMMAND = [sys.executable, str(ROOT / "tests" / "demo" / "many_sites.py")]
@@ -34,12 +35,15 @@ NEEDS_CHROMIUM = pytest.mark.needs("chromium", "chromedriver")
 class Demo:
     """A running demo."""
 
-    def __init__(self, directory):
-        """Start it on free ports, from a directory that isn't the course's, and wait until it says what to open."""
+    def __init__(self, directory, **more):
+        """Start it on free ports, from a directory that isn't the course's, and wait until it says what to open.
+
+        `more` goes into its environment.
+        """
         self.port, self.tls_port = free_port(), free_port()
         self.output = directory / "output"
         ports = {"RSP_LISTEN_PORT": str(self.port), "RSP_LISTEN_TLS_PORT": str(self.tls_port)}
-        environment = {**os.environ, **ports, "TMPDIR": str(directory)}
+        environment = {**os.environ, **ports, "TMPDIR": str(directory), **more}
         with open(self.output, "w") as output:
             self.process = subprocess.Popen(
                 COMMAND, cwd=directory, env=environment, stdout=output, stderr=output, start_new_session=True
@@ -170,6 +174,43 @@ def test_a_button_moves_a_site_while_everything_runs(demo):
     assert {before, backend()} == {"east", "west"}
     demo.ask("moving.localhost", method="POST", path="/move")
     assert backend() == before
+
+
+@pytest.mark.needs("redis-server")
+def test_the_button_says_why_when_redis_has_gone(tmp_path):
+    """The site stays where it is, and so does everything else; Ctrl-C still ends it all, without a traceback."""
+    with RedisServer() as redis:
+        demo = Demo(tmp_path, REDIS=f"{HOST}:{redis.port}")
+        try:
+            processes = list(family(demo.process.pid))
+            before = demo.ask("moving.localhost")[1].splitlines()[-1]
+            redis.kill()
+            answer, page = demo.ask("moving.localhost", method="POST", path="/move", Accept="text/html")
+            assert answer.status == 503 and "It has not moved" in page and "Connection refused" in page
+            assert demo.ask("moving.localhost")[1].splitlines()[-1] == before
+            os.killpg(demo.process.pid, signal.SIGINT)
+            assert demo.process.wait(PATIENCE) == 0
+            assert not any(map(psutil.pid_exists, processes))
+            assert "Traceback" not in demo.printed()
+        finally:
+            demo.kill()
+
+
+@pytest.mark.needs("redis-server")
+def test_a_redis_that_hangs_holds_up_no_other_site(tmp_path):
+    """Who has pressed the button waits; the pages of the other sites come meanwhile."""
+    with RedisServer() as redis:
+        demo = Demo(tmp_path, REDIS=f"{HOST}:{redis.port}")
+        try:
+            demo.ask("moving.localhost")  # known from now on
+            with redis.stopped(), socket.create_connection((HOST, demo.port), PATIENCE) as button:
+                button.sendall(b"POST /move HTTP/1.1\r\nHost: moving.localhost\r\nContent-Length: 0\r\n\r\n")
+                begin = time.monotonic()
+                assert all(demo.ask("site1.localhost")[0].status == 200 for _ in range(10))
+                assert time.monotonic() - begin < 1, "the other sites have waited for the button's time limit, 2 s"
+                assert button.recv(12) == b"HTTP/1.1 503"
+        finally:
+            demo.kill()
 
 
 @pytest.mark.parametrize("place", ["6379", "127.0.0.1:redis", "127.0.0.1:1"])

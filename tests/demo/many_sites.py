@@ -51,10 +51,13 @@ def find_port(variable, default):
     port = os.environ.get(variable) or default
     try:
         socket.create_server(("", int(port))).close()
-    except (OSError, OverflowError, ValueError) as error:  # the latter two: no port has that number
-        reason = os.strerror(error.errno) if isinstance(error, OSError) else "no such port"
-        sys.exit(f"Couldn't listen on port {port}: {reason}. Free it, or choose another: make hosts {variable}=8888")
-    return port
+    except OSError as error:
+        way_out = f"{os.strerror(error.errno)}. Free it, or choose another"
+    except (OverflowError, ValueError):
+        way_out = "no such port. Choose another"
+    else:
+        return port
+    sys.exit(f"Couldn't listen on port {port}: {way_out}: make hosts {variable}=8888")
 
 
 def find_places():
@@ -97,7 +100,8 @@ def make_moving_sites(places, address, port):
     try:
         route.redis.ping()
     except redis.RedisError as error:
-        sys.exit(f"redis at {address}:{port}: {error}. Start it, or leave REDIS out.")
+        reason = str(error).rstrip(".")
+        sys.exit(f"redis at {address}:{port} does not answer: {reason}. Start it, or leave REDIS out.")
     places.moving_line = MOVING.format(moving=places.moving)
     places.to_move = f"redis-cli -h {address} -p {port} smembers {KEY}"
     return {name.upper(): moving_application(name, route, places) for name in BACKENDS}, route
@@ -180,11 +184,11 @@ def main():
     except KeyboardInterrupt:
         print()
     finally:
-        if route and not redis:  # it is somebody else's
-            route.forget()
         for process in filter(None, (proxy, redis)):
             process.terminate()
             process.wait()
+        if route and not redis:  # it is somebody else's
+            route.forget()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The site of `make hosts` whose route is in redis: a button on its page moves it to its other backend."""
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -8,6 +9,8 @@ import time
 
 import redis
 import tornado.web
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from sites import PageHandler
 
@@ -21,7 +24,8 @@ class Route:
 
     def __init__(self, address, port):
         """Take redis's address and port."""
-        self.redis = redis.Redis(address, int(port), socket_timeout=2, decode_responses=True)
+        once = Retry(NoBackoff(), 0)  # whoever has pressed the button wants to know soon
+        self.redis = redis.Redis(address, int(port), socket_timeout=2, decode_responses=True, retry=once)
         self.places = {}  # backend -> "127.0.0.1:41234"
 
     def move(self, backend):
@@ -30,32 +34,42 @@ class Route:
             pipeline.delete(KEY).sadd(KEY, self.places[backend]).execute()
 
     def forget(self):
-        """Leave redis as it was."""
-        self.redis.delete(KEY)
+        """Leave redis as it was, if it is still there."""
+        with contextlib.suppress(redis.RedisError):
+            self.redis.delete(KEY)
 
 
 class MovingHandler(PageHandler):
     """Answers with the page."""
 
+    problem = None  # why the button has done nothing
+
     def visit(self):
         """Return what is known about this request."""
         visit = super().visit()
-        visit.chosen_by = "the Host header, with the help of redis,"
+        visit.chosen_by = "the name's key in redis"
+        visit.problem = self.problem
         return visit
 
 
-class MoveHandler(tornado.web.RequestHandler):
+class MoveHandler(MovingHandler):
     """Answers the button."""
 
-    def initialize(self, route, backend):
-        """Take the Route, and the backend that this handler belongs to."""
+    def initialize(self, route, **page):
+        """Take the Route, and what the page needs."""
+        super().initialize(**page)
         self.route = route
-        self.backend = backend
 
     async def post(self):
-        """Move the site to the other backend, then show it."""
+        """Move the site to the other backend, then show it; or say why that can't be."""
         (other,) = set(BACKENDS) - {self.backend}
-        self.route.move(other)
+        try:
+            await asyncio.to_thread(self.route.move, other)  # redis may hang; the other sites are not to wait for it
+        except redis.RedisError as error:
+            self.problem = str(error).rstrip(".")
+            self.set_status(503)
+            self.get()
+            return
         await asyncio.sleep(0.1)  # redis tells the proxies at once; this is for the slowest of them
         self.redirect("/", status=303)
 
@@ -63,8 +77,7 @@ class MoveHandler(tornado.web.RequestHandler):
 def moving_application(backend, route, places):
     """Return one of the two backends of the site."""
     page = {"backend": backend, "page": "moving.html", "places": places}
-    move = {"route": route, "backend": backend}
-    handlers = [("/", MovingHandler, page), ("/move", MoveHandler, move)]
+    handlers = [("/", MovingHandler, page), ("/move", MoveHandler, page | {"route": route})]
     return tornado.web.Application(handlers, log_function=lambda handler: None)
 
 

@@ -5,6 +5,7 @@
 The backend listens where the config says that the proxy looks for it. Ctrl-C, or SIGTERM, ends both.
 """
 
+import functools
 import html
 import http.server
 import itertools
@@ -12,6 +13,7 @@ import math
 import os
 import pathlib
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -31,7 +33,7 @@ PAGE = """<!DOCTYPE html>
 <style>
 body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em; color: #222 }}
 h1 {{ line-height: 1.2 }}
-pre {{ background: #f3f3f0; padding: 1em; overflow-x: auto; font-size: 14px }}
+pre {{ background: #f3f3f0; padding: 1em; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 14px }}
 img {{ width: 100%; height: auto; aspect-ratio: 16 / 9; background: #ddd }}
 </style>
 <h1>This page came through rsp</h1>
@@ -154,29 +156,36 @@ def picture():
     yield block(b"IDAT", compressor.flush()) + block(b"IEND", b"")
 
 
-def read_backend(config_path):
-    """Return the backend's address and port from the config, or None when the proxy will complain about it."""
+def read_places(config_path):
+    """Return the proxy's and the backend's address and port, or None and None when the proxy will complain."""
     try:
-        from lupa import LuaError, LuaRuntime  # its own default Lua is good enough to read two settings
+        from lupa import LuaError, LuaRuntime  # its own default Lua is good enough to read three settings
     except ImportError:
-        return None
+        return None, None
     lua = LuaRuntime(register_eval=False, register_builtins=False)
     try:
         lua.execute(pathlib.Path(config_path).read_bytes())
-        return str(lua.globals().backendAddress), int(lua.globals().backendPort)
+        settings = lua.globals()
+        return ("", int(settings.listenPort)), (str(settings.backendAddress), int(settings.backendPort))
     except (OSError, LuaError, TypeError, ValueError):
-        return None
+        return None, None
+
+
+def listen(make_server, address, who, choice):
+    """Return what `make_server` makes at an address; end the program when the port is taken, and say what to do."""
+    try:
+        return make_server(address)
+    except OSError as error:
+        way_out = f"{os.strerror(error.errno)}. Free it, or choose another"
+    except OverflowError:
+        way_out = "no such port. Choose another"
+    sys.exit(f"{who} can't listen on port {address[1]}: {way_out}: make run {choice}")
 
 
 def start_backend(address):
-    """Serve the demo's pages from a thread; end the program when the port is taken."""
-    try:
-        server = DemoServer(address, DemoHandler)
-    except (OSError, OverflowError) as error:  # OverflowError: no port has that number
-        sys.exit(
-            f"The demo's backend can't listen on port {address[1]}: {getattr(error, 'strerror', 'no such port')}. "
-            "Free it, or choose another: make run RSP_BACKEND_PORT=8002"
-        )
+    """Serve the demo's pages from a thread."""
+    make_server = functools.partial(DemoServer, RequestHandlerClass=DemoHandler)
+    server = listen(make_server, address, "The demo's backend", "RSP_BACKEND_PORT=8002")
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
@@ -188,8 +197,9 @@ def main():
         signal.signal(number, signal.default_int_handler)  # raises KeyboardInterrupt
     proxy = None
     try:
-        backend = read_backend(sys.argv[1])
+        front, backend = read_places(sys.argv[1])
         if backend:
+            listen(socket.create_server, front, "The proxy", "RSP_LISTEN_PORT=8080").close()  # it has a try itself next
             start_backend(backend)
         program = [sys.executable, ROOT / "part4_buffering" / "rsp.py", sys.argv[1]]
         proxy = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
