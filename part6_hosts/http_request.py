@@ -42,6 +42,7 @@ DROPPED = {
 WATCHED = CLAIMS | REWRITTEN | DROPPED
 # To CGI, all signs but letters and digits are the same in a name: for us it is "-".
 AS_IN_CGI = bytes(sign if chr(sign).isalnum() and sign < 128 else ord("-") for sign in range(256))
+TOKENS = {b"close", b"keep-alive", b"upgrade"}  # of Connection; others are names of headers
 NOTHING = ()  # the values of a header that is not there
 VERSIONS = {b"1.1\r\n": "1.1", b"1.0\r\n": "1.0"}  # by the last five bytes of a first line
 
@@ -201,13 +202,18 @@ class Request:
         self.last = True  # one behind it would be lost, and a backend that closes with bytes unread resets its answer
         self.tokens = (b"close", *(token for token in self.tokens if token == b"upgrade"))
 
+    def kept_but_not_named(self):
+        """Return what is kept, without the headers that Connection names: they are for this hop (section 7.6.1)."""
+        lines = [self.kept[start : start + 4] for start in range(0, len(self.kept), 4)]
+        return [piece for line in lines if line[0].lower() not in self.tokens for piece in line]
+
     def written_anew(self, address, trusted):
         """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
         watched = self.watched
         lines = [self.method, b" ", self.target, b" HTTP/1.0\r\n" if self.version == "1.0" else b" HTTP/1.1\r\n"]
         if b"host" in watched:
             lines += b"Host: ", watched[b"host"][0], b"\r\n"
-        lines += self.kept
+        lines += self.kept if TOKENS.issuperset(self.tokens) else self.kept_but_not_named()
         if self.length is None:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         elif b"content-length" in watched:

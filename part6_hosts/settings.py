@@ -318,4 +318,7 @@ def read_settings(settings):
         entrances["listenTlsPort"] = Entrance(TlsGate, **more)
         if settings.get("listenPort") is None:  # TLS alone
             del entrances["listenPort"]
-    return [(get_config_opt(settings, name), entrance) for name, entrance in entrances.items()], checkers
+    ports = {name: get_config_opt(settings, name) for name in entrances}
+    if len(set(ports.values())) < len(ports):
+        raise ConfigError("Error parsing config file: listenTlsPort must be another port than listenPort.")
+    return [(ports[name], entrance) for name, entrance in entrances.items()], checkers

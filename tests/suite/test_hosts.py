@@ -758,6 +758,7 @@ A_HOST = f"a = {{backends = {{{GOOD}}}}}"
         (f"hosts = {{{A_HOST}}} backendAddress = 'x'", ["either hosts", "or backendAddress"]),
         (f"hosts = {{{A_HOST}}} listenTlsPort = {{}}", ["listenTlsPort must be"]),
         (f"hosts = {{{A_HOST}}} listenTlsPort = '99999'", ["99999"]),
+        (f"hosts = {{{A_HOST}}} listenTlsPort = listenPort", ["listenTlsPort must be another port than listenPort"]),
         (f"hosts = {{{A_HOST}}} listenAddress = {{}}", ["listenAddress must be"]),
         (f"hosts = {{{A_HOST}}} listenAddress = '192.0.2.1'", ["192.0.2.1", "listen"]),
         (f"hosts = {{{A_HOST}}} trustedProxies = '10.0.0.0/8'", ["trustedProxies must be a list"]),

@@ -512,6 +512,20 @@ def test_what_is_meant_for_the_next_hop_goes_no_further():
     assert passed(request(*hop)) == passed(GET)
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_what_connection_names_goes_no_further(version):
+    """RFC 9110, section 7.6.1: such a header is for this hop. Host, and what the proxy adds, are not the client's to drop."""
+    lines = [
+        b"Connection: x-mine, keep-alive",
+        b"Connection: Host,X-Forwarded-For",
+        b"A: b",
+        b"X-Mine: 1",
+        b"x-mine: 2",
+    ]
+    start = b"GET / HTTP/" + version
+    assert passed(request(*lines, start=start)) == passed(request(b"Connection: keep-alive", b"A: b", start=start))
+
+
 @pytest.mark.parametrize("spelling", [b"Transfer_Encoding: chunked", b"Content_Length: 5", b"HTTP2_Settings: x"])
 def test_no_header_hides_behind_an_underscore(spelling):
     """A CGI backend takes "_" for "-", so such a spelling of a header that matters is dropped."""
