@@ -514,7 +514,7 @@ def test_what_is_meant_for_the_next_hop_goes_no_further():
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_what_connection_names_goes_no_further(version):
-    """RFC 9110, section 7.6.1: such a header is for this hop. Host, and what the proxy adds, are not the client's to drop."""
+    """Such a header is for this hop (RFC 9110, section 7.6.1). Host, and what the proxy adds, can't be dropped so."""
     lines = [
         b"Connection: x-mine, keep-alive",
         b"Connection: Host,X-Forwarded-For",
