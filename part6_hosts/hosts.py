@@ -32,6 +32,7 @@ class HostTable:
     def __init__(self, hosts):
         """Take a list of Hosts, of which there is at least one."""
         self.hosts = {host.name: host for host in hosts}
+        self.has_stars = any(name.startswith("*.") for name in self.hosts)
         self.family = hosts[0].backends.family  # that a fresh socket most likely needs
 
     def find(self, name):
@@ -43,7 +44,7 @@ class HostTable:
         if len(name) > LONGEST_KEY:  # what a route returns may be anything
             return None
         host = self.hosts.get(name)
-        while host is None and "." in name:
+        while host is None and self.has_stars and "." in name:
             _, _, name = name.partition(".")  # "*" stands for any number of labels
             host = self.hosts.get(f"*.{name}")
         return host

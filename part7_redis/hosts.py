@@ -34,6 +34,7 @@ class HostTable:
     def __init__(self, hosts):
         """Take a list of Hosts."""
         self.hosts = {host.name: host for host in hosts}
+        self.has_stars = any(name.startswith("*.") for name in self.hosts)
         self.default = self.hosts.get(DEFAULT)
         self.family = hosts[0].backends.family if hosts else socket.AF_INET  # that a fresh socket most likely needs
 
@@ -42,7 +43,7 @@ class HostTable:
         if len(name) > LONGEST_KEY:  # what a route returns may be anything
             return None
         host = self.hosts.get(name)
-        while host is None and "." in name:
+        while host is None and self.has_stars and "." in name:
             _, _, name = name.partition(".")  # "*" stands for any number of labels
             host = self.hosts.get(f"*.{name}")
         return host
