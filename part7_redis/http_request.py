@@ -200,7 +200,7 @@ class Request:
     def ask_for_close(self):
         """Ask the backend to end the connection behind its answer."""
         self.last = True  # one behind it would be lost, and a backend that closes with bytes unread resets its answer
-        self.tokens = (b"close", *(token for token in self.tokens if token == b"upgrade"))
+        self.tokens = (b"close", *(token for token in self.tokens if token != b"keep-alive"))
 
     def kept_but_not_named(self):
         """Return what is kept, without the headers that Connection names: they are for this hop (section 7.6.1)."""

@@ -524,6 +524,8 @@ def test_what_connection_names_goes_no_further(version):
     ]
     start = b"GET / HTTP/" + version
     assert passed(request(*lines, start=start)) == passed(request(b"Connection: keep-alive", b"A: b", start=start))
+    with_body = passed(request(*lines, b"Content-Length: 2", body=b"hi", start=start))  # of a GET: it is the last one
+    assert b"mine" not in with_body.lower() and b"\r\nConnection: close\r\n" in with_body
 
 
 @pytest.mark.parametrize("spelling", [b"Transfer_Encoding: chunked", b"Content_Length: 5", b"HTTP2_Settings: x"])
