@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -10,9 +11,9 @@ import pytest
 
 from behaviours import BEHAVIOURS, BY_NAME, askable, markdown_milestones, verdict
 from by_hand import BY_HAND
-from support.harness import START_LINE, part_command
+from support.harness import START_LINE, Proxy, is_on_its_way, part_command
 from support.parts import PARTS, ROOT
-from support.peers import free_port
+from support.peers import EchoBackend, free_port, wait_until
 from support.shell import renumber, run
 
 PAGE = ROOT / "tests" / "README.md"
@@ -38,7 +39,6 @@ def test_the_lines_to_repeat_a_test_show_what_they_should(name, tmp_path):
     port, backend_port = str(free_port()), str(free_port())
     lines = renumber("\n".join(BY_HAND[name].lines(part_command(4).words)), {"8000": port, "8001": backend_port})
     lines = re.sub(r"(tests/backend.py \w+)", rf"\1 {backend_port}", lines)
-    lines = lines.replace("sleep 1\n", "sleep 2\n", 1)  # a busy machine starts programs slowly
     shown = run(lines, tmp_path, RSP_LISTEN_PORT=port, RSP_BACKEND_PORT=backend_port)
     assert any(BY_HAND[name].shows in line for line in shown), (
         f"{lines}\nshow, without {BY_HAND[name].shows!r}: {shown}"
@@ -115,7 +115,7 @@ def test_what_the_page_tolerates_is_tolerated(old, new, tmp_path):
 
 def test_a_start_line_that_comes_too_early_is_no_pass(tmp_path):
     """It may be missing; it must not be false."""
-    text = skeleton("python").replace("server = ", "print(START, flush=True); import time; time.sleep(1); server = ")
+    text = skeleton("python").replace("server = ", "print(START, flush=True); import time; time.sleep(60); server = ")
     text = text.replace("START", "f'" + START_LINE.replace("{port}", "{sys.argv[1]}") + "'")
     (tmp_path / "mine.py").write_text(text)
     result = run_suite("--proxy", tmp_path / "mine.py", "-k", "says_when")
@@ -132,6 +132,44 @@ def test_a_wrapper_is_measured_with_what_it_has_started(tmp_path):
     wrapper.chmod(0o755)
     result = run_suite("--proxy", wrapper, "-k", "stops_cleanly or descriptor or costs_no_cpu")
     assert "5 passed" in result.stdout, result.stdout
+
+
+QUESTIONS = {
+    "connect": lambda proxy: proxy.connect(),
+    "memory": lambda proxy: proxy.memory(),
+    "processor time": lambda proxy: proxy.cpu_seconds(),
+    "files": lambda proxy: proxy.open_files(),
+    "limit": lambda proxy: proxy.limit_open_files(100),
+    "signal": lambda proxy: proxy.signal_and_wait(),
+    "stop": lambda proxy: proxy.stopped().__enter__(),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("opening", [b"", b"GET / HTTP/1.1\r\n"], ids=["plain", "by host"])
+def test_whatever_is_asked_of_a_proxy_that_has_died_fails_by_an_assertion(question, opening):
+    """Any other exception would be taken for a test that breaks down, and the bug not be counted as noticed."""
+    with EchoBackend() as backend, Proxy(part_command(4), backend) as proxy:
+        proxy.opening = opening
+        proxy.signal_and_wait()
+        with pytest.raises(AssertionError):
+            QUESTIONS[question](proxy)
+
+
+@pytest.mark.parametrize("count", [0, 10**8], ids=["nothing", "more than there is room for"])
+def test_what_has_not_arrived_at_a_stopped_proxy_is_seen(count):
+    """A stop ends when all that was sent to the proxy, a reset too, is in its kernel; bytes may find no room there."""
+    with EchoBackend() as backend, Proxy(part_command(4), backend) as proxy, proxy.connect() as client:
+        client.send(b"hello")
+        client.receive_exactly(5)
+        proxy.send_signal(signal.SIGSTOP)
+        client.socket.setblocking(False)
+        sent = client.socket.send(bytes(count)) if count else 0
+        assert sent < count or not count
+        for _ in range(20 if count else 0):
+            assert is_on_its_way([proxy.pid])
+        client.reset()
+        wait_until(lambda: not is_on_its_way([proxy.pid]), "the reset has arrived")
 
 
 # --- the verdict -------------------------------------------------------------------------------------

@@ -152,6 +152,21 @@ def test_a_client_may_reset_before_it_is_accepted(start_proxy):
         check_serving(proxy, backend)
 
 
+def test_both_sides_may_reset_at_the_same_moment(start_proxy):
+    """One round brings both resets: the first one ends the pair, and nobody is left for the second."""
+    with Puppet() as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            client.send(b"hello")
+            assert backend.connection.recv(5) == b"hello"
+            wait_until(lambda: not bytes_in_the_kernel(proxy.port, backend.port), "the kernel has nothing to pass on")
+            with proxy.stopped():
+                set_reset_on_close(backend.connection)
+                backend.connection.close()
+                client.reset()
+        check_serving(proxy, backend)
+
+
 def test_a_client_gets_its_answer_when_another_leaves_at_that_moment(start_proxy):
     """The new client's socket may get the number that the old one had; what is meant for one is not for the other."""
     with EchoBackend() as backend:

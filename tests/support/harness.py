@@ -177,16 +177,29 @@ def check_complaint(run, *words):
     assert found, with_output(f"it does not say {' or '.join(words)}. Hint: one line on stderr", printed)
 
 
+# States of TCP sockets, as in proc(5).
+UNANSWERED = ("02", "03", "04", "09", "0B")  # SYN_SENT, SYN_RECV, FIN_WAIT1, LAST_ACK, CLOSING
+CONNECTED = ("01", "08")  # ESTABLISHED, CLOSE_WAIT
+NONE = "00000000:"  # how the queues begin where all that was sent has been acknowledged
+
+
 def tcp_queues():
-    """Yield local port, remote port, state, unacknowledged and unread bytes of each TCP socket; see proc(5).
+    """Yield local port, remote port, state, unacknowledged and unread bytes of each TCP socket; see proc(5)."""
+    for _, local, remote, state, queues, *_ in fields_of_tables():
+        yield port_in(local), port_in(remote), state, *(int(queue, 16) for queue in queues.split(":"))
+
+
+def fields_of_tables():
+    """Yield the fields of each line of the kernel's tables of TCP sockets.
 
     Sockets in TIME_WAIT (06), which a benchmark leaves behind by the thousand, no longer belong to anybody: left out.
     """
-    for line in lines_of_tables():
-        if " 06 " not in line:
-            _, local, remote, state, queues, *_ = line.split()
-            ports = (int(address.rpartition(":")[2], 16) for address in (local, remote))
-            yield *ports, state, *(int(queue, 16) for queue in queues.split(":"))
+    return (line.split() for line in lines_of_tables() if " 06 " not in line)
+
+
+def port_in(address):
+    """Return the port in an address of these tables."""
+    return int(address.rpartition(":")[2], 16)
 
 
 def lines_of_tables(listening=False):
@@ -221,6 +234,38 @@ def is_connecting_to(port):
 def has_unread_bytes(port):
     """Tell whether bytes that were sent to a server's port have not been read yet."""
     return any(local == port and state != "0A" and unread for local, _, state, unread in tcp_sockets())
+
+
+def names_of_files(pids):
+    """Return what the open files of these processes are called, such as socket:[INODE]; see proc(5)."""
+    names = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            names |= {os.readlink(path) for path in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+    return names
+
+
+def has_listener(pids):
+    """Return True if one of these processes listens on some port."""
+    names = names_of_files(pids)
+    return any(f"socket:[{line.split()[9]}]" in names for line in lines_of_tables(listening=True))
+
+
+def is_on_its_way(pids):
+    """Return True if something sent to these processes has not arrived: a connect, bytes, an end of file or a reset.
+
+    The kernel passes on at once what is sent on this machine, but not while it has much else to do.
+    """
+    names = names_of_files(pids)
+    rows = list(fields_of_tables())
+    ports = {port_in(local) for _, local, *_, inode in (row[:10] for row in rows) if f"socket:[{inode}]" in names}
+    sockets = {(port_in(local), port_in(remote)): (state, queues) for _, local, remote, state, queues, *_ in rows}
+    for (local, remote), (state, queues) in sockets.items():
+        if remote in ports and (state in UNANSWERED or not queues.startswith(NONE)):
+            return True
+        if local in ports and state in CONNECTED and (remote, local) not in sockets:  # the other end has been reset
+            return True
+    return False
 
 
 class Proxy:
@@ -284,10 +329,15 @@ class Proxy:
         self.kept = self.output(), self.errors()
         self.directory.cleanup()
 
-    def signal_and_wait(self, number=signal.SIGTERM):
-        """Send a signal, as a terminal does, to all that the command started; return the seconds until it ends."""
-        start = time.monotonic()
+    def send_signal(self, number):
+        """Send a signal, as a terminal does, to all that the command started; raise AssertionError if it has ended."""
+        self.check_alive()
         os.killpg(self.pid, number)
+
+    def signal_and_wait(self, number=signal.SIGTERM):
+        """Send a signal, as send_signal() does; return the seconds until it ends."""
+        start = time.monotonic()
+        self.send_signal(number)
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -297,14 +347,17 @@ class Proxy:
     @contextlib.contextmanager
     def stopped(self):
         """Stop the program (SIGSTOP) for a with-block: what happens meanwhile reaches it all at once, in order."""
-        os.killpg(self.pid, signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
         try:
             stopped = psutil.STATUS_STOPPED
-            wait_until(lambda: all(p.status() == stopped for p in self.known()), "the proxy has stopped")
+            wait_until(lambda: not self.total(lambda process: process.status() != stopped), "the proxy has stopped")
             yield
-            time.sleep(0.05)  # for the kernel to pass on what was sent last
+            pids = list(family(self.pid))
+            with contextlib.suppress(AssertionError):  # a peer may have sent more than the kernel has room for
+                wait_until(lambda: not is_on_its_way(pids), "all that was sent has arrived")
         finally:
-            os.killpg(self.pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGCONT)
 
     def is_alive(self):
         """Tell whether the program is still running."""
@@ -321,7 +374,11 @@ class Proxy:
     def connect(self, **options):
         """Return a Client of this proxy; see peers.Client for the options."""
         client = Client(self.port, **options)
-        client.socket.sendall(self.opening)
+        try:
+            client.socket.sendall(self.opening)
+        except OSError as error:
+            client.close()
+            raise AssertionError(with_output(f"a new client couldn't send: {error}", self.printed())) from None
         return client
 
     def get(self, path="/", **options):
@@ -347,20 +404,35 @@ class Proxy:
     def known(self):
         """Return what the system knows of it and of all that it has started, as a list of psutil.Process."""
         self.check_alive()
-        return [psutil.Process(pid) for pid in family(self.pid)]
+        processes = []
+        for pid in family(self.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                processes.append(psutil.Process(pid))
+        return processes
+
+    def total(self, figure):
+        """Return the sum of figure(process) over it and all that it has started, without what ends meanwhile.
+
+        Raises AssertionError when the program itself has ended.
+        """
+        total = 0
+        for process in self.known():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += figure(process)
+        self.check_alive()
+        return total
 
     def memory(self) -> int:
         """Return its resident memory, in bytes."""
-        return sum(process.memory_info().rss for process in self.known())
+        return self.total(lambda process: process.memory_info().rss)
 
     def cpu_seconds(self) -> float:
         """Return the processor time it has used, itself and in the kernel."""
-        times = [process.cpu_times() for process in self.known()]
-        return sum(spent.user + spent.system for spent in times)
+        return self.total(lambda process: process.cpu_times().user + process.cpu_times().system)
 
     def open_files(self) -> int:
         """Return the number of its open file descriptors."""
-        return sum(process.num_fds() for process in self.known())
+        return self.total(lambda process: process.num_fds())
 
     def limit_open_files(self, count: int):
         """Let it have this many file descriptors and no more; see prlimit(2)."""
