@@ -11,6 +11,7 @@ import difflib
 import filecmp
 import importlib
 import re
+import socket
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ import pytest
 
 from behaviours import BEHAVIOURS, markdown_table
 from support.parts import PARTS, ROOT
-from support.peers import free_port
+from support.peers import free_port, free_ports
 from support.programs import PACKAGES, STREAM_MODULE
 from support.shell import renumber, run
 
@@ -407,18 +408,42 @@ def test_every_script_shows_its_output(readme):
 @pytest.mark.parametrize(("readme", "commands", "shown"), marked(scripts()))
 def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path):
     """Run a block of commands as a reader would, but on free ports, and compare what it prints."""
-    proxy_port, backend_port = str(free_port()), str(free_port())
+    proxy_port, (backend_port, *others) = str(free_port()), map(str, free_ports(3))
     ports = dict.fromkeys(re.findall(r'\bport = "(\d+)"', commands))  # those that a config in the commands names
     ports = {port: str(free_port()) for port in ports} | {"8000": proxy_port, "8001": backend_port}
-    ports.setdefault("8002", str(int(backend_port) + 1))  # configs of the parts have ports one after another
-    on_free_ports = renumber(commands, ports)
-    on_free_ports = on_free_ports.replace("sleep 1\n", "sleep 2\n")  # a busy machine starts programs slowly
-    real = run(on_free_ports, tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)
+    ports |= dict(zip(("8002", "8003"), others, strict=True))  # configs of the parts have ports one after another
+    real = run(renumber(commands, ports), tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)
     real = [renumber(line, {proxy_port: "8000", backend_port: "8001"}) for line in real]
     assert appears_in(shown, real), (
         f"{short(readme)}: these commands print something else:\n{commands}\nREADME: {shown}\nreally: {real}\n"
         "Hint: run them yourself; if they are right, correct the README."
     )
+
+
+SLOW_SERVER = """python3 -c 'import http.server as h, time; time.sleep(1.5)
+h.HTTPServer(("127.0.0.1", 8001), h.SimpleHTTPRequestHandler).serve_forever()' 2>/dev/null & backend=$!
+sleep 0.1
+curl -sS -o /dev/null http://127.0.0.1:8001/ && echo it listens
+kill $backend
+"""
+
+
+@pytest.mark.needs("bash", "curl")
+def test_commands_wait_for_a_server_that_starts_slowly(tmp_path):
+    """A sleep is longer here than a reader's, if what was started does not listen yet."""
+    shown = run(renumber(SLOW_SERVER, {"8001": str(free_port())}), tmp_path)
+    assert shown == ["it listens"], f"{shown}. Hint: see is_starting in tests/support/shell.py"
+
+
+@pytest.mark.needs("bash", "curl", "redis-server")
+def test_a_redis_that_cannot_listen_says_so(tmp_path):
+    """The commands of part 7 take a port that is not redis's usual one; a line says if it is in use, too."""
+    _, commands, _ = next(each for each in scripts() if "redis-server" in each[1])
+    start = next(line for line in commands.splitlines() if line.startswith("redis-server"))
+    with socket.create_server(("", free_port())) as taken:
+        (port,) = re.findall(r"--port (\d+)", start)
+        shown = run(renumber(f"{start}\nwait $redis", {port: str(taken.getsockname()[1])}), tmp_path)
+    assert port != "6379" and "Failed listening" in "".join(shown), f"port {port} was in use, and it printed: {shown}"
 
 
 @pytest.mark.parametrize(("readme", "command", "shown"), marked(transcripts()))

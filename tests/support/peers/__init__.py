@@ -41,7 +41,7 @@ redis          RedisServer(), the real one: .port .client .set_backends(host, *b
 traffic        Traffic(ask, hosts): clients that never stop asking, .go_on(count) .check()
 a PROXY header read_proxy_header(data): (client, server, rest), each end a pair; None while it is not all there
 waiting        wait_until(condition, what)   wait_until_still(number)   wait_until_acknowledged(socket)
-sockets        free_port()   set_reset_on_close(socket)   reset_after_delivery(socket)
+sockets        free_port()   free_ports(count)   set_reset_on_close(socket)   reset_after_delivery(socket)
 
 Every call has a time limit. What goes wrong is an AssertionError that says what was sent and what came back, with a
 hint: tests, notebooks and exercises show it unchanged. Everything happens on 127.0.0.1.
@@ -86,6 +86,7 @@ from support.peers.sockets import (
     HOST,
     SMALL_BUFFER,
     free_port,
+    free_ports,
     reset_after_delivery,
     set_reset_on_close,
     wait_until_acknowledged,
@@ -132,6 +133,7 @@ __all__ = [
     "connect_and_be_reset",
     "connect_and_be_turned_away",
     "free_port",
+    "free_ports",
     "invalidation",
     "member",
     "pattern",

@@ -29,6 +29,17 @@ def free_port() -> int:
             return sock.getsockname()[1]
 
 
+def free_ports(count: int) -> list:
+    """Return so many free TCP ports, one after another."""
+    while True:
+        first = free_port()
+        ports = list(range(first, first + count))
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in ports:
+                stack.enter_context(socket.socket()).bind((HOST, port))
+            return ports
+
+
 def wait_until_acknowledged(sock: socket.socket, patience: float = LONG_PATIENCE):
     """Wait until the other end's kernel has everything that was sent; see SIOCOUTQ in tcp(7)."""
 
