@@ -165,6 +165,38 @@ def test_a_program_that_breaks_down_has_its_traceback_shown(tmp_path):
     assert "(as above)" in below("b", shown) and "more:" not in below("a", shown), shown
 
 
+IN_TURN = """        with client_socket, contextlib.suppress(OSError):  # clients come and go: no reason for a log line
+            handle_client_connection(client_socket, backend_addr, backend_port)
+"""
+IN_THREADS = """        def serve(client_socket=client_socket):
+            with turns, client_socket, contextlib.suppress(OSError):
+                handle_client_connection(client_socket, backend_addr, backend_port)
+        import threading
+        turns = globals().setdefault("turns", threading.Semaphore({count}))
+        threading.Thread(target=serve, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "count, seconds, hint",
+    [
+        (1, 4, "they were served one after another"),
+        (2, 2, "the backend had 2 of them at once; what did another one wait for?"),
+        (100, None, ""),
+    ],
+    ids=["one", "two", "as many as come"],
+)
+def test_so_many_clients_at_once_are_told_apart(tmp_path, count, seconds, hint):
+    """The hint names what the backend saw. Threads are enough, even with a queue in the kernel as short as part 1's."""
+    directory = started(tmp_path, "part1_threads", "rsp.py", IN_TURN, IN_THREADS.format(count=count))
+    shown = below("b", run("check", "part1_threads", directory).stdout)
+    if seconds is None:
+        assert shown.startswith("ok: "), shown
+        return
+    took = re.search(r"took (\d+\.\d) s", shown)
+    assert took and seconds <= float(took[1]) < seconds + 2 and hint in " ".join(shown.split()), shown
+
+
 def test_an_endless_loop_before_listening_is_named(tmp_path):
     """After a few seconds, not after the time-out of a test, and without a traceback of the checker's own."""
     directory = started(

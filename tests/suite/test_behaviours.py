@@ -1,5 +1,6 @@
 """What a proxy can do, row by row of the table in behaviours.py."""
 
+import contextlib
 import signal
 import socket
 import threading
@@ -21,6 +22,7 @@ from support.harness import (
     is_listening,
     request,
     run_briefly,
+    waiting_clients,
 )
 from support.output import TRACEBACK
 from support.peers import (
@@ -41,6 +43,7 @@ from support.peers import (
     send_byte_by_byte,
     send_pattern_in_background,
     wait_until,
+    wait_until_acknowledged,
     wait_until_still,
 )
 
@@ -108,21 +111,33 @@ def test_every_byte_value_passes_in_both_directions(start_proxy):
 @behaviour("several clients")
 def test_four_slow_answers_come_at_the_same_time(start_proxy):
     """Four requests that the backend thinks about for 1 s each are answered in under 2 s."""
-    with HttpBackend() as backend:
+    with HttpBackend() as backend, contextlib.ExitStack() as stack:
         proxy = start_proxy(backend)
-        answers = []
-        threads = [
-            threading.Thread(target=lambda: answers.append(proxy.get("/slow?seconds=1", timeout=10).status_code))
-            for _ in range(4)
-        ]
+        clients = []
         start = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = time.monotonic() - start
-        assert answers == [200] * 4, f"answers: {answers}. Hint: at least one client got nothing within 10 s"
-        assert seconds < 2, f"four answers of 1 s each took {seconds:.1f} s. Hint: they were served one after another"
+        for _ in range(4):
+            clients.append(stack.enter_context(proxy.connect(timeout=10)))
+            clients[-1].send(b"GET /slow?seconds=1 HTTP/1.0\r\n\r\n")
+            # Some accept queues have room for two. A client that finds it full tries again a second later.
+            with contextlib.suppress(AssertionError):
+                wait_until_acknowledged(clients[-1].socket, PATIENCE)  # now it is in the queue, or has left it
+                wait_until(lambda: not waiting_clients(proxy.port), "the proxy has accepted the client")
+        for client in clients:
+            answer = client.receive_all()
+            assert answer.endswith(b"Sorry for the wait.\n"), f"one of four clients got {answer!r}"
+        check_at_once(backend, time.monotonic() - start)
+
+
+def check_at_once(backend, seconds):
+    """Raise AssertionError if four slow answers did not come at the same time, with the reason as the backend saw it.
+
+    On a busy machine they may need more than 2 s even so. One after another, they need 4.
+    """
+    most = backend.most_at_once
+    hints = {1: "they were served one after another", 4: "the backend had them all at once; what came later?"}
+    hint = hints.get(most, f"the backend had {most} of them at once; what did another one wait for?")
+    fine = most == 4 and seconds < 3
+    assert fine, f"four answers of 1 s each took {seconds:.1f} s. Hint: {hint}"
 
 
 @behaviour("idle client")

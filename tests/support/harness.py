@@ -231,6 +231,12 @@ def is_connecting_to(port):
     return any(remote == port and state == "02" for _, remote, state, _ in tcp_sockets())
 
 
+def waiting_clients(port):
+    """Return how many connections to a port are waiting in its accept queue; see proc(5)."""
+    rows = (line.split() for line in lines_of_tables(listening=True))
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if port_in(row[1]) == port)
+
+
 def has_unread_bytes(port):
     """Tell whether bytes that were sent to a server's port have not been read yet."""
     return any(local == port and state != "0A" and unread for local, _, state, unread in tcp_sockets())

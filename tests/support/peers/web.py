@@ -1,5 +1,6 @@
 """A backend that speaks HTTP, with a page for whatever a test needs."""
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -49,7 +50,8 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
 
     def get_slow(self, query):
         """Answer after some seconds."""
-        time.sleep(float(query["seconds"]))
+        with self.server.counting():
+            time.sleep(float(query["seconds"]))
         self.answer(b"Sorry for the wait.\n")
 
     def get_health(self, query):
@@ -98,6 +100,25 @@ class HttpServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
     healthy = True  # what /health says
 
+    def __init__(self, *arguments):
+        """Listen at once."""
+        self.lock = threading.Lock()
+        self.at_once = 0  # requests for /slow that are being thought about
+        self.most_at_once = 0
+        super().__init__(*arguments)
+
+    @contextlib.contextmanager
+    def counting(self):
+        """Count one more request for /slow, during the with-block."""
+        with self.lock:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.at_once -= 1
+
     def handle_error(self, request, client_address):
         """Say nothing: a client that vanishes is nothing unusual here."""
 
@@ -122,6 +143,11 @@ class HttpBackend:
     def __exit__(self, *_):
         """Stop it."""
         self.close()
+
+    @property
+    def most_at_once(self):
+        """How many requests for /slow it has been thinking about at the same time, at most."""
+        return self.server.most_at_once
 
     @property
     def healthy(self):
