@@ -227,8 +227,13 @@ def is_listening(port):
 
 
 def is_connecting_to(port):
-    """Tell whether a connect to a port is still unanswered (SYN_SENT)."""
-    return any(remote == port and state == "02" for _, remote, state, _ in tcp_sockets())
+    """Tell whether a connect to a port is still unanswered."""
+    return connects_to(port) > 0
+
+
+def connects_to(port):
+    """Return how many connects to a port are still unanswered (SYN_SENT)."""
+    return sum(remote == port and state == "02" for _, remote, state, _ in tcp_sockets())
 
 
 def waiting_clients(port):
