@@ -37,7 +37,7 @@ def narrow_client(proxy, backend):
     """Return a client with small buffers in the kernel, connected to a Puppet that has received its "hello"."""
     client = proxy.connect(receive_buffer=SMALL_BUFFER, segment=SMALL_SEGMENT)
     client.send(b"hello")
-    assert backend.connection.recv(5) == b"hello"
+    backend.expect(b"hello")
     return client
 
 
@@ -55,7 +55,7 @@ def fill_until_bytes_wait(proxy, backend):
     sent = waiting = 0
     with contextlib.suppress(TimeoutError):  # this proxy keeps nothing inside, and stops the backend at once
         while waiting < STEP / 2 and sent < MOST:
-            sent += backend.connection.send(pattern(sent, STEP if sent else FIRST_STEP))
+            sent += backend.send_some(pattern(sent, STEP if sent else FIRST_STEP))
             time.sleep(0.05)
             waiting = sent - bytes_in_the_kernel(proxy.port, backend.port)
     return sent
@@ -84,7 +84,7 @@ def test_new_bytes_stay_behind_those_that_wait(start_proxy):
             for start in range(0, 10 * SIP, SIP):  # at some point there is enough room for a send, not for an EPOLLOUT
                 client.receive_pattern(SIP, start)
                 try:
-                    sent += backend.connection.send(pattern(sent, 1000))
+                    sent += backend.send_some(pattern(sent, 1000))
                 except TimeoutError:  # this proxy takes no more for now, so nothing can slip in
                     break
                 time.sleep(0.01)
@@ -108,7 +108,7 @@ def test_an_end_of_file_stays_behind_the_bytes_that_wait(start_proxy, client_has
             client.expect_end()
             if client_has == "not ended":
                 client.send(b"thanks")
-                assert backend.connection.recv(6) == b"thanks"
+                backend.expect(b"thanks")
         check_serving(proxy, backend)
 
 
@@ -138,7 +138,7 @@ def test_the_last_bytes_and_the_end_of_file_may_come_together(start_proxy):
             with proxy.stopped():
                 client.send(b"goodbye")
                 client.half_close()
-            assert backend.connection.recv(10) == b"goodbye"
+            backend.expect(b"goodbye")
             backend.expect_end()
 
 
@@ -158,7 +158,7 @@ def test_both_sides_may_reset_at_the_same_moment(start_proxy):
         proxy = start_proxy(backend)
         with proxy.connect() as client:
             client.send(b"hello")
-            assert backend.connection.recv(5) == b"hello"
+            backend.expect(b"hello")
             wait_until(lambda: not bytes_in_the_kernel(proxy.port, backend.port), "the kernel has nothing to pass on")
             with proxy.stopped():
                 set_reset_on_close(backend.connection)

@@ -177,7 +177,7 @@ def test_a_half_closed_client_reset_is_passed_on(start_proxy):
         proxy = start_proxy(backend)
         with proxy.connect() as client:
             client.send(b"hello")
-            assert backend.connection.recv(5) == b"hello"
+            backend.expect(b"hello")
             before = proxy.open_files()
             client.half_close()
             backend.expect_end()

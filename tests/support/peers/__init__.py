@@ -23,7 +23,7 @@ a backend      each has .port .connections .received .sent .ends .resets, and is
   DuplexBackend        sends and reads the pattern at the same time
   TurnBackend          answers every request of `size` bytes with as many
   PushingBackend       sends messages unasked while it reads
-  Puppet               does nothing; the test itself uses .connection, a socket
+  Puppet               does nothing; the test itself uses .connection, a socket, .expect(data) .expect_end()
   SilentBackend        reads, and never says a word
   StalledBackend       neither reads nor writes until .go.set()
   JammedBackend        sends all it can, reads nothing, resets on .go.set()

@@ -214,6 +214,23 @@ class Puppet(Backend):
         self.ready[0].settimeout(PATIENCE)
         return self.ready[0]
 
+    def send_some(self, data):
+        """Send as much of data as is taken on the first connection; return how much, TimeoutError if it is nothing."""
+        try:
+            return self.connection.send(data)
+        except ConnectionError as error:
+            raise AssertionError(f"the backend couldn't send: {error}. Hint: who has closed its connection?") from None
+
+    def expect(self, wanted):
+        """Receive these bytes on the first connection."""
+        data = b""
+        try:
+            while len(data) < len(wanted) and (piece := self.connection.recv(len(wanted) - len(data))):
+                data += piece
+        except OSError as error:  # a TimeoutError is one
+            raise AssertionError(f"the backend got {data!r}, not {wanted!r}, and then: {error}") from None
+        assert data == wanted, f"the backend got {data!r}, not {wanted!r}"
+
     def expect_end(self):
         """Receive the end of file on the first connection, and nothing before it."""
         try:
@@ -222,6 +239,8 @@ class Puppet(Backend):
             raise AssertionError(
                 "no end of file. Hint: it may have no event of its own; read on after the bytes"
             ) from None
+        except ConnectionError as error:
+            raise AssertionError(f"expected the end of file, and got: {error}") from None
         assert not data, f"expected the end of file, and got {data[:40]!r}"
 
     def serve(self, connection):
