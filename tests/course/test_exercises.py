@@ -76,7 +76,7 @@ def test_the_gate_lets_a_sound_exercise_pass():
 def test_the_gate_stops_an_unsound_exercise(tmp_path, monkeypatch, capsys):
     """A hint that is the answer, a starter that has the answers already, a solution that does not apply to it."""
     unsound = tmp_path / GATED
-    shutil.copytree(cards.HERE / GATED, unsound)
+    shutil.copytree(cards.HERE / GATED, unsound, ignore=cards.LEFT_OUT)
     often_wrong = cards.Exercise(GATED).field("Often wrong")
     card = (unsound / "card.md").read_text().replace("(a) A client", "(a) Your client").replace("10 minutes", "")
     card = card.replace("you said:  300", "came back: 100").replace("**Size.**", f"{often_wrong}\n\n**Size.**")
