@@ -8,6 +8,7 @@ they are seconds.
 import difflib
 import functools
 import ipaddress
+import os
 
 from backends import BackendSet, BalancedBackend
 from balance import BALANCES, LuaBalance
@@ -19,7 +20,7 @@ from http_request import httptools
 from names import host_name
 from netutils import Backend
 from proxy_protocol import own_check_header
-from redis_connection import RedisConnection, hiredis
+from redis_connection import RedisConnection, hiredis, unix_address
 from redis_hosts import PREFIXES, RedisHosts
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
@@ -27,6 +28,7 @@ HEAVIEST = 100  # that a weight may be
 LONGEST_SEND = 4096  # bytes that check.send may be; this many fit into the buffer of every fresh socket
 MOST_BACKENDS = 1000
 MOST_HOSTS = 10_000
+LONGEST_PATH = 107  # bytes that the path of a Unix socket may have: see unix(7)
 
 # What a config may set. Its other globals are its own business, unless they look like a slip.
 NAMES = ["listenPort", "backendAddress", "backendPort", "backends", "balance", "check", "maxFails", "failTimeout"]
@@ -299,16 +301,33 @@ def read_redis(settings):
         raise ConfigError(
             "redis needs hiredis, which reads its replies, and it is missing. Install it: pip install hiredis"
         )
-    table = read_table(settings, value, "redis", ["address", "port", "password", "database"])
-    backend = Backend(
-        read_text(table.get("address"), "redis.address", "a string, a name or an address"),
-        read_text(table.get("port", "6379"), "redis.port", "a port: a string, or a number, from 1 to 65535"),
-    )
+    table = read_table(settings, value, "redis", ["address", "port", "path", "user", "password", "database"])
+    name, addresses = read_redis_place(table)
+    user = read_text(table.get("user", "default"), "redis.user")
     password = table.get("password")
     if password is not None:
         password = read_text(password, "redis.password")
+    elif "user" in table:
+        raise ConfigError("Error parsing config file: redis.user needs redis.password.")
     database = read_whole_number(table.get("database", 0), "redis.database", 0, 1_000_000)
-    return RedisConnection(backend, password, database, PREFIXES)
+    return RedisConnection(name, addresses, user, password, database, PREFIXES)
+
+
+def read_redis_place(table):
+    """Return where redis is: its name for the log, and its addresses."""
+    if "path" not in table:
+        backend = Backend(
+            read_text(table.get("address"), "redis.address", "a string, a name or an address"),
+            read_text(table.get("port", "6379"), "redis.port", "a port: a string, or a number, from 1 to 65535"),
+        )
+        return f"{backend.host}:{backend.port}", backend.addresses
+    for name in ("address", "port"):
+        if name in table:
+            raise ConfigError(f"Error parsing config file: set either redis.path, or redis.{name}, not both.")
+    path = read_text(table["path"], "redis.path")
+    if len(os.fsencode(path)) > LONGEST_PATH or "\0" in path:
+        refuse("redis.path", f"the path of a Unix socket, of at most {LONGEST_PATH} bytes")
+    return path, [unix_address(path)]
 
 
 def read_route(settings, redis):
