@@ -8,6 +8,7 @@ import collections
 import functools
 import ipaddress
 import logging
+import math
 import time
 
 from backends import BalancedBackend
@@ -25,12 +26,17 @@ PREFIXES = ["hostnames:", "frontend:"]  # of the keys that matter
 class Entry:
     """What redis has said about a name."""
 
-    __slots__ = ("host", "is_fresh")
+    __slots__ = ("host", "is_fresh", "old_at")
 
-    def __init__(self, host):
-        """Take the Host, or None: there is no such name."""
+    def __init__(self, host, seconds=math.inf):
+        """The Host is None for a name without backends; after so many seconds redis drops what it has said."""
         self.host = host
         self.is_fresh = True  # nothing has been heard of a change
+        self.old_at = time.monotonic() + seconds
+
+    def is_good(self):
+        """Return True if redis would give the same answer now, as far as we know."""
+        return self.is_fresh and time.monotonic() < self.old_at
 
 
 class RedisHosts:
@@ -59,7 +65,7 @@ class RedisHosts:
     def named(self, name):
         """Return the Host of a name, or None; a generator that yields what there is to wait for. Raises NoAnswer."""
         entry = self.known.get(name) or self.unknown.get(name)
-        if entry is None or not entry.is_fresh and self.connection.is_ready():
+        if entry is None or not entry.is_good() and self.connection.is_ready():
             answer = yield functools.partial(self.wait, name)
             entry = answer or entry
             if entry is None:
@@ -78,13 +84,17 @@ class RedisHosts:
         # As SMEMBERS does, SRANDMEMBER returns the whole set; but of one that is too big, only as many as we ask for.
         of_set = "SRANDMEMBER", f"hostnames:{name}:backends", MOST_ASKED
         of_list = "LRANGE", f"frontend:{name}", "0", MOST_ASKED
-        self.connection.ask(functools.partial(self.learn, name), of_set, of_list)
+        # First how long they have to live: one that expires between two commands is then empty, not kept for ever.
+        lives = [("PTTL", key) for _, key, *_ in (of_set, of_list)]
+        self.connection.ask(functools.partial(self.learn, name), *lives, of_set, of_list)
 
     def learn(self, name, replies):
-        """Take redis's replies about a name, and tell those who wait."""
+        """Keep what redis has said about a name, and tell the ones who wait."""
         entry = None
-        if replies is not None and self.are_answers(replies):
-            entry = Entry(self.make_host(name, *replies))
+        if replies is not None and self.are_answers(replies[2:]):
+            # It tells us when a key has expired, but only when it finds out itself, which may take seconds.
+            lives = [reply / 1000 for reply in replies[:2] if isinstance(reply, int) and reply >= 0]
+            entry = Entry(self.make_host(name, *replies[2:]), min(lives, default=math.inf))
             entry.is_fresh = name not in self.overtaken
             if entry.is_fresh or entry.host:  # its backends may be those of the Host before, which is no good any more
                 self.keep(name, entry)

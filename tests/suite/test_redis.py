@@ -393,6 +393,61 @@ def test_a_change_while_an_answer_is_under_way_does_not_get_lost(start_redis, on
         assert [ask(proxy, "a.test").site for _ in range(2)] == ["one", "two"]
 
 
+@behaviour("follows redis")
+@pytest.mark.parametrize("kind", ["set", "list"])
+def test_a_route_lives_no_longer_than_its_key(start_redis, one, two, kind):
+    """An expired key is news only when redis finds out, maybe much later. This redis says nothing, and is asked."""
+    key = {"set": "hostnames:a.test:backends", "list": "frontend:a.test"}[kind]
+    question = f"{'SRANDMEMBER' if kind == 'set' else 'LRANGE'} {key}"
+    name = [] if kind == "set" else ["a.test"]
+    with FakeRedis({question: set_reply(*name, member(one)), f"PTTL {key}": b":1000\r\n"}) as fake:
+        proxy = start_redis(fake)
+        start = time.monotonic()
+        answers = [ask(proxy, "a.test").site for _ in range(5)]
+        if time.monotonic() - start < 1:
+            assert answers == 5 * ["one"] and fake.asked(key) == 1, "it is kept until then"
+        fake.replies |= {question: set_reply(*name, member(two)), f"PTTL {key}": b":-1\r\n"}
+        wait_for(proxy, "a.test", "two")
+        asked = fake.asked(key)
+        time.sleep(1.1)
+        assert ask(proxy, "a.test").site == "two" and fake.asked(key) == asked, "this one has no end"
+
+
+@behaviour("follows redis")
+def test_a_route_whose_time_is_over_is_used_while_redis_is_away(start_redis, one):
+    """Better an old answer than none: as after any other change that could not be heard about."""
+    replies = {"SRANDMEMBER hostnames:a.test:backends": set_reply(member(one)), "PTTL": b":100\r\n"}
+    with FakeRedis(replies) as fake:
+        proxy = start_redis(fake)
+        assert ask(proxy, "a.test").site == "one"
+    wait_until(lambda: "redis" in proxy.errors(), "it has noticed")
+    time.sleep(0.2)
+    assert ask(proxy, "a.test").site == "one"
+
+
+@behaviour("follows redis")
+def test_expiry_in_a_real_redis_ends_a_route(start_redis, redis, one):
+    """PEXPIRE, as a site that renews its own entry uses it."""
+    redis.set_backends("a.test", one)
+    proxy = start_redis(redis)
+    assert ask(proxy, "a.test").site == "one"
+    redis.client.pexpire("hostnames:a.test:backends", 300)
+    assert ask(proxy, "a.test").site == "one"
+    wait_for(proxy, "a.test", 404)
+
+
+@behaviour("follows redis")
+def test_after_swapdb_a_cut_connection_brings_the_new_routes(start_redis, redis, one, two):
+    """redis tells nobody about SWAPDB; README.md has the command that helps."""
+    redis.set_backends("a.test", one)
+    redis.make_client(db=3).sadd("hostnames:a.test:backends", member(two))
+    proxy = start_redis(redis)
+    assert ask(proxy, "a.test").site == "one"
+    redis.client.swapdb(0, 3)
+    redis.client.client_kill_filter(_type="normal", skipme=True)
+    wait_for(proxy, "a.test", "two")
+
+
 # --- what a look-up costs ----------------------------------------------------------------------------
 
 
