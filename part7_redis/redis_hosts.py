@@ -18,8 +18,8 @@ from redis_connection import NoAnswer, hiredis
 MOST_NAMES = 10_000  # that are kept, those with backends; and as many of those without
 MOST_MEMBERS = 1000  # backends of one name
 MOST_ASKED = str(MOST_MEMBERS + 1)  # of them; the last one tells that there are more
-COMPLAINT_PAUSE = 10  # seconds between log lines about one and the same key
-MOST_COMPLAINTS = 1000  # keys about which the log was told something
+COMPLAINT_PAUSE = 10  # seconds between log lines about the same key
+MOST_COMPLAINTS = 1000  # keys that have had one
 PREFIXES = ["hostnames:", "frontend:"]  # of the keys that matter
 
 
@@ -55,7 +55,7 @@ class RedisHosts:
         self.unknown = collections.OrderedDict()  # name -> Entry without one, so that these can't displace the others
         self.asked = {}  # name -> those who wait for the answer: functions of an Entry, or of None
         self.overtaken = set()  # names whose answer is on its way, and out of date already
-        self.quiet = collections.OrderedDict()  # key -> when the log may be told of it again (seconds)
+        self.quiet = collections.OrderedDict()  # what is ignored -> when the log may say so again (seconds)
         connection.listeners.append(self)
 
     def find(self, name):
@@ -107,7 +107,7 @@ class RedisHosts:
         for reply in replies:
             error = isinstance(reply, hiredis.ReplyError) and not str(reply).startswith("WRONGTYPE")
             if error or not isinstance(reply, list | hiredis.ReplyError):
-                self.complain("its answer", str(reply) if error else "it is no list")
+                self.complain("redis's answer", str(reply) if error else "it is no list")
                 return False
         return True
 
@@ -164,26 +164,26 @@ class RedisHosts:
     def read_members(self, key, reply, hipache=False):
         """Return the addresses and ports in a reply, sorted; log what is none of these."""
         if isinstance(reply, hiredis.ReplyError):
-            self.complain(key, str(reply))
+            self.complain(f"redis key {key}", str(reply))
             return []
         places = set()
         for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
             text = member.decode("latin-1") if isinstance(member, bytes) else f"{type(member)}"
             place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
             if place is None:
-                self.complain(key, f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
+                self.complain(f"a member of redis key {key}", f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
             elif len(places) < MOST_MEMBERS:
                 places.add(place)
             else:
-                self.complain(key, f"more than {MOST_MEMBERS} backends")
+                self.complain(f"members of redis key {key}", f"it has more than {MOST_MEMBERS}")
         return sorted(places)
 
-    def complain(self, key, what):
-        """Log what is wrong with a key, unless that was done a moment ago."""
+    def complain(self, what, why):
+        """Log what is ignored, and why, unless that was done a moment ago."""
         now = time.monotonic()
-        if now >= self.quiet.get(key, 0):
-            logging.error("redis: %s is of no use: %s", key, what)
-            self.quiet[key] = now + COMPLAINT_PAUSE
+        if now >= self.quiet.get(what, 0):
+            logging.error("ignoring %s: %s", what, why)
+            self.quiet[what] = now + COMPLAINT_PAUSE
             if len(self.quiet) > MOST_COMPLAINTS:
                 self.quiet.popitem(last=False)
 
