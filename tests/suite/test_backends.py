@@ -16,6 +16,7 @@ from support.peers import (
     HOST,
     LONG_PATIENCE,
     PATIENCE,
+    Backend,
     CollectingBackend,
     EchoBackend,
     FullBackend,
@@ -419,6 +420,93 @@ def test_the_status_has_to_be_between_two(start, expect, well):
         proxy = start(one, other, more=check_text(type="http", send=send, expect=expect))
         name = other.port if well else one.port
         wait_for_log(proxy, f"{HOST}:{name} is down", f"it answered {200 if well else 503}")
+
+
+class Says(Backend):
+    """Answers each request with the same pieces, a moment apart, and ends the connection, unless it keeps it open."""
+
+    def __init__(self, *pieces, keeps=False):
+        """Take the pieces (bytes)."""
+        self.pieces = pieces
+        self.keeps = keeps
+        self.seconds = []  # that each connection has lasted
+        super().__init__()
+
+    def serve(self, connection):
+        """Answer, and wait for the end."""
+        start = time.monotonic()
+        self.receive(connection)
+        for piece in self.pieces:
+            self.send(connection, piece)
+            time.sleep(0.01)
+        if not self.keeps:
+            connection.shutdown(socket.SHUT_WR)
+        while self.receive(connection):
+            pass
+        self.seconds.append(time.monotonic() - start)
+
+
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload" + b"\r\nX-Long: " + 2000 * b"x" + b"\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+OK_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@behaviour("health checks")
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [CONTINUE + OK_PAGE],
+        [EARLY_HINTS, OK_PAGE],
+        [CONTINUE, EARLY_HINTS, CONTINUE[:-2], CONTINUE[-2:-1], CONTINUE[-1:] + OK_PAGE[:5], OK_PAGE[5:]],
+        [b"HTTP/1.1 100\n\n" + OK_PAGE],
+    ],
+    ids=["100", "103", "in pieces", "no phrase"],
+)
+def test_an_interim_answer_does_not_decide_a_check(start, pieces):
+    """100 or 103 comes before the final status (RFC 9110, section 15.2): that one counts."""
+    late = [CONTINUE, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"]
+    with Says(*pieces) as good, Says(*late) as bad:
+        proxy = start(good, bad, more=check_text(type="http", fall=1))
+        wait_for_log(proxy, f"{HOST}:{bad.port} is down", "it answered 503")
+        wait_until(lambda: len(good.seconds) >= 3, "three checks of the good one", LONG_PATIENCE)
+        assert f"{HOST}:{good.port} is down" not in proxy.errors(), proxy.errors()
+
+
+@behaviour("health checks")
+@pytest.mark.parametrize("answer", [EARLY_HINTS.replace(b"xx", 20 * b"xx"), CONTINUE, b"HTTP/1.1 101 Go\r\n\r\n"])
+def test_an_interim_answer_alone_is_a_failed_check(start, answer):
+    """One that is far too long, one that nothing follows; and 101, which is final: no page comes after it."""
+    with Says(answer) as bad, HttpBackend() as good:
+        proxy = start(bad, good, more=check_text(type="http", fall=1))
+        wait_for_log(proxy, f"{HOST}:{bad.port} is down")
+
+
+@behaviour("health checks")
+def test_a_check_of_a_large_page_is_no_reset_to_the_backend(start):
+    """The status is enough for the check, but the rest is read, up to a megabyte, before the connection is closed."""
+    page = b"HTTP/1.0 200 OK\r\n\r\n" + 300_000 * b"x"
+    with Says(page, 300_000 * b"x", 300_000 * b"x") as large, HttpBackend() as other:
+        proxy = start(large, other, more=check_text(type="http", interval=500))
+        wait_until(lambda: len(large.connections) >= 6, "six checks", LONG_PATIENCE)
+        told = f"{large.resets} of {len(large.connections)} checks ended in a reset"
+        assert large.resets <= 2, (
+            f"{told}. Hint: what does close() do with bytes that nobody has read?"
+        )  # a busy machine
+        assert proxy.errors() == ""
+
+
+@behaviour("health checks")
+def test_a_check_does_not_read_for_ever(start):
+    """Neither a page without an end, nor on a connection that stays open after the page; the next checks do come."""
+    with (
+        Says(*[b"HTTP/1.0 200 OK\r\n\r\n", *100_000 * [65536 * b"x"]]) as endless,
+        Says(OK_PAGE, keeps=True) as open_end,
+    ):
+        proxy = start(endless, open_end, more=check_text(type="http", interval=1500, timeout=1400))
+        wait_until(lambda: len(open_end.seconds) >= 2 and endless.resets >= 2, "two checks of each", LONG_PATIENCE)
+        assert min(open_end.seconds) < 1, f"a check held its connection for {open_end.seconds} s"
+        assert endless.sent < 100_000_000
+        assert proxy.errors() == ""
 
 
 # --- Lua chooses -------------------------------------------------------------------------------------
