@@ -71,7 +71,7 @@ def main():
         epoll_init()
         add_epoll_handler(server_handler, event_mask)
         for backend in backends.backends if check else []:
-            Checker(check, backend, backends).start()
+            Checker(check, [backend]).start()
         add_epoll_handler(SignalHandler(signal.SIGINT, signal.SIGTERM), select.EPOLLIN)
     except (ConfigError, OSError) as error:
         sys.exit(str(error))

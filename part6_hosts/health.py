@@ -6,6 +6,7 @@ row a backend is down, after `rise` good ones up again: the words of the "tcp_pr
 """
 
 import errno
+import logging
 import os
 import random
 import re
@@ -40,13 +41,13 @@ class Check:
 
 
 class Checker:
-    """Checks one backend again and again. A check is a connection to the first of its addresses that takes it."""
+    """Checks a server again and again. A check is a connection to the first of its addresses that accepts it."""
 
-    def __init__(self, check, backend, backend_set):
-        """Prepare; start() begins."""
+    def __init__(self, check, backends):
+        """Prepare; start() begins. The backends are all at one address: what is found holds for each of them."""
         self.check = check
-        self.backend = backend
-        self.backend_set = backend_set  # to be told when the backend goes down, or comes up
+        self.backends = backends
+        self.up = True  # what the backends' sets have heard last
         self.good = self.bad = 0  # checks in a row
         self.number = 0  # of the last check that has begun
         self.addresses = None  # an iterator over those left to try
@@ -70,7 +71,7 @@ class Checker:
             self.number += 1
             call_later(self.check.timeout, self.time_out, self.number)
             self.asked, self.answer, self.done = False, b"", False
-            self.addresses = iter(self.backend.addresses)
+            self.addresses = iter(self.backends[0].addresses)
             self.connect(errno.EADDRNOTAVAIL)
 
     def connect(self, error_number):
@@ -163,9 +164,16 @@ class Checker:
             self.socket = None
 
     def count(self, complaint):
-        """Count a check that is over, and draw the conclusion."""
+        """Count a check that is over, and decide whether the server is up."""
         self.good, self.bad = (self.good + 1, 0) if complaint is None else (0, self.bad + 1)
-        if self.backend.up and self.bad == self.check.fall:
-            self.backend_set.note_health(self.backend, False, f"{self.bad} checks failed, the last one: {complaint}")
-        elif not self.backend.up and self.good == self.check.rise:
-            self.backend_set.note_health(self.backend, True, f"{self.good} checks succeeded")
+        if self.up and self.bad == self.check.fall:
+            self.tell(False, f"down: {self.bad} checks failed, the last one: {complaint}")
+        elif not self.up and self.good == self.check.rise:
+            self.tell(True, f"up: {self.good} checks succeeded")
+
+    def tell(self, up, what):
+        """Log that the server has gone down, or come up, and let the backends' sets know."""
+        self.up = up
+        logging.error("Backend %s is %s", self.backends[0].name, what)
+        for backend in self.backends:
+            backend.set.note_health(backend, up)

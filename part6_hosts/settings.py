@@ -197,7 +197,7 @@ def read_check(scope, greeting=b""):
 
 
 def read_backend_set(scope, checkers, greeting=b""):
-    """Return the BackendSet that a scope describes; append the Checkers of its backends to a list."""
+    """Return the BackendSet that a scope describes; add the Checkers of its backends, a dictionary: see add_checks."""
     backends = read_backends(scope)
     check = read_check(scope, greeting)
     max_fails, full = scope.get("maxFails")
@@ -210,8 +210,15 @@ def read_backend_set(scope, checkers, greeting=b""):
         connect_timeout=read_seconds(*connect_timeout, 2000),
     )
     if check is not None:
-        checkers += [Checker(check, backend, backend_set) for backend in backends]
+        add_checks(checkers, check, backends)
     return backend_set
+
+
+def add_checks(checkers, check, backends):
+    """Have backends checked; an address that has a Checker already, by the same rules, is not checked twice."""
+    for backend in backends:
+        checker = checkers.setdefault((check, backend.name), Checker(check, []))
+        checker.backends.append(backend)
 
 
 def read_host_name(key, full):
@@ -228,7 +235,7 @@ def read_host_name(key, full):
 
 
 def read_hosts(settings, checkers):
-    """Return the HostTable that `hosts` describes; append the Checkers of all the backends to a list."""
+    """Return the HostTable that `hosts` describes; add the Checkers of all the backends to a dictionary."""
     value = settings.get("hosts")
     if not is_table(value):
         refuse("hosts", 'a table: {["site1.localhost"] = {backends = ...}, ...}')
@@ -296,18 +303,18 @@ def read_route(settings):
 
 
 def read_settings(settings):
-    """Return what a config describes: the ports to listen on, as pairs of port and entrance, and a list of Checkers.
+    """Return what a config describes: the ports to listen on, as pairs of port and entrance, and the Checkers.
 
     Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
     """
     check_names(settings.names(), NAMES)
-    checkers = []
+    checkers = {}
     if settings.get("hosts") is None:
         for name in NEED_HOSTS:
             if settings.get(name) is not None:
                 raise ConfigError(f"Error parsing config file: {name} needs hosts.")
         port = get_config_opt(settings, "listenPort")
-        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers
+        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers.values()
     more = {
         "hosts": read_hosts(settings, checkers),
         "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
@@ -321,4 +328,4 @@ def read_settings(settings):
     ports = {name: get_config_opt(settings, name) for name in entrances}
     if len(set(ports.values())) < len(ports):
         raise ConfigError("Error parsing config file: listenTlsPort must be another port than listenPort.")
-    return [(ports[name], entrance) for name, entrance in entrances.items()], checkers
+    return [(ports[name], entrance) for name, entrance in entrances.items()], checkers.values()

@@ -204,13 +204,20 @@ def read_check(scope, greeting=b""):
 
 
 def read_backend_set(scope, checkers, greeting=b""):
-    """Return the BackendSet that a scope describes; append the Checkers of its backends to a list."""
+    """Return the BackendSet that a scope describes; add the Checkers of its backends, a dictionary: see add_checks."""
     backends = read_backends(scope)
     check = read_check(scope, greeting)
     backend_set = make_backend_set(scope, backends)
     if check is not None:
-        checkers += [Checker(check, backend, backend_set) for backend in backends]
+        add_checks(checkers, check, backends)
     return backend_set
+
+
+def add_checks(checkers, check, backends):
+    """Have backends checked; an address that has a Checker already, by the same rules, is not checked twice."""
+    for backend in backends:
+        checker = checkers.setdefault((check, backend.name), Checker(check, []))
+        checker.backends.append(backend)
 
 
 def make_backend_set(scope, backends):
@@ -240,7 +247,7 @@ def read_host_name(key, full):
 
 
 def read_hosts(settings, checkers):
-    """Return the HostTable that `hosts` describes; append the Checkers of all the backends to a list."""
+    """Return the HostTable that `hosts` describes; add the Checkers of all the backends to a dictionary."""
     value = settings.get("hosts")
     if value is None:  # all of them are in redis
         return HostTable([])
@@ -348,13 +355,13 @@ def read_settings(settings):
     Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
     """
     check_names(settings.names(), NAMES)
-    checkers = []
+    checkers = {}
     if settings.get("hosts") is None and settings.get("redis") is None:
         for name in NEED_HOSTS:
             if settings.get(name) is not None:
                 raise ConfigError(f"Error parsing config file: {name} needs hosts, or redis.")
         port = get_config_opt(settings, "listenPort")
-        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers
+        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers.values()
     for name in ("backends", "backendAddress", "backendPort"):
         if settings.get(name) is not None:
             raise ConfigError(f"Error parsing config file: set either hosts or redis, or {name}, not both.")
@@ -364,7 +371,6 @@ def read_settings(settings):
             f"{name} needs httptools, which reads the requests, and it is missing. Install it: pip install httptools"
         )
     redis = read_redis(settings)
-    checkers += [redis] if redis else []
     more = {
         "hosts": read_hosts(settings, checkers),
         "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
@@ -384,4 +390,5 @@ def read_settings(settings):
     ports = {name: get_config_opt(settings, name) for name in entrances}
     if len(set(ports.values())) < len(ports):
         raise ConfigError("Error parsing config file: listenTlsPort must be another port than listenPort.")
-    return [(ports[name], entrance) for name, entrance in entrances.items()], checkers
+    starters = [*([redis] if redis else []), *checkers.values()]
+    return [(ports[name], entrance) for name, entrance in entrances.items()], starters

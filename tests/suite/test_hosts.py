@@ -262,6 +262,38 @@ def test_each_host_has_its_own_checks(start_hosts, two):
             assert receive_answer(client).body == b"Hello from the backend.\n"
 
 
+MANY_HOSTS = """
+    hosts = {}
+    for number = 1, 5000 do
+      hosts["h" .. number .. ".localhost"] = {backends = {
+        {address = "127.0.0.1", port = "%d"}, {address = "127.0.0.1", port = "%d"}}}
+    end
+    hosts["other.localhost"] = {backends = hosts["h1.localhost"].backends, check = {interval = 60000}}
+    check = {interval = 100, rise = 1, fall = 2, timeout = 5000}
+"""
+
+
+@behaviour("host names")
+def test_an_address_of_many_hosts_is_checked_once(start_hosts, one):
+    """5,000 hosts share two backends: they start soon, cost two checks at a time, and all hear what these find."""
+    with Site("dies") as dies:
+        proxy = start_hosts({"first.localhost": one}, more=MANY_HOSTS % (dies.port, one.port))
+        assert {ask(proxy, "h4999.localhost").site for _ in range(2)} == {"one", "dies"}
+        count, start = len(dies.connections), time.monotonic()
+        time.sleep(2)
+        checks = len(dies.connections) - count
+        assert checks <= 5 + 10 * (time.monotonic() - start), f"{checks} checks in 2 s, where one in 100 ms is due"
+        name = f"{HOST}:{dies.port}"
+    wait_until(lambda: f"{name} is down" in proxy.errors(), "the check has found out", LONG_PATIENCE)
+    for number in range(1, 5001, 250):
+        assert ask(proxy, f"h{number}.localhost").site == "one", number
+    lines = [line for line in proxy.errors().splitlines() if f"{name} is down" in line]
+    assert len(lines) == 1, f"{len(lines)} lines for one cause: {lines[:3]}"
+    proxy.check_unharmed()
+    proxy.process.terminate()
+    proxy.process.wait(PATIENCE)
+
+
 @behaviour("host names")
 def test_it_listens_on_the_address_it_is_told(start_hosts, one, by_ipv6):
     """On "::" both IPv6 and IPv4 come in, and who comes by IPv4 has a plain IPv4 address; without, IPv4 alone."""
