@@ -634,42 +634,196 @@ GOOD = "{address = '127.0.0.1', port = '9'}"
 @pytest.mark.parametrize(
     "config, words",
     [
-        ("backends = 'two'", ["backends must be a list"]),
-        ("backends = {}", ["backends must be a list of 1"]),
-        (f"backends = {{{GOOD}, [3] = {GOOD}}}", ["backends must be a list", "gaps"]),
-        (f"backends = {{{GOOD}, 'x'}}", ["backends[2] must be a table"]),
-        (f"backends = {{{GOOD}, {{address = '127.0.0.1'}}}}", ["backends[2].port must be a port"]),
-        (f"backends = {{{GOOD}, {{address = '127.0.0.1', port = {{}}}}}}", ["backends[2].port must be a port"]),
-        (f"backends = {{{GOOD}, {{address = '127.0.0.1', port = '99999'}}}}", ["127.0.0.1:99999", "from 1 to 65535"]),
-        ("backends = {{port = '9'}}", ["backends[1].address must be"]),
-        ("backends = {{address = '127.0.0.1', port = '9', weight = 0}}", ["backends[1].weight must be a whole number"]),
+        ("backends = 'two'", ["backends must be a list of tables: {{address = ..., port = ...}, ...}", 'not "two".']),
+        ("backends = {}", ["backends must be a list of 1 to 1000 backends, not 0."]),
+        (
+            f"backends = {{{GOOD}, [3] = {GOOD}}}",
+            [
+                "backends must be a list of tables: {{address = ..., port = ...}, ...}",
+                "without gaps and without names, not a table with [3].",
+            ],
+        ),
+        (f"backends = {{{GOOD}, 'x'}}", ['backends[2] must be a table: {address, port, weight, backup}, not "x".']),
+        (
+            f"backends = {{{GOOD}, {{address = '127.0.0.1'}}}}",
+            ["backends[2].port must be a port, a number from 1 to 65535, and it is missing."],
+        ),
+        (
+            f"backends = {{{GOOD}, {{address = '127.0.0.1', port = {{}}}}}}",
+            ["backends[2].port must be a port, a number from 1 to 65535, not a table."],
+        ),
+        (
+            f"backends = {{{GOOD}, {{address = '127.0.0.1', port = '99999'}}}}",
+            ['backends[2].port must be a port, a number from 1 to 65535, not "99999".'],
+        ),
+        ("backends = {{port = '9'}}", ["backends[1].address must be a name or an address, and it is missing."]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', weight = 0}}",
+            ["backends[1].weight must be a whole number from 1 to 100, not 0."],
+        ),
         (
             "backends = {{address = '127.0.0.1', port = '9', weight = 1.5}}",
-            ["backends[1].weight must be a whole number"],
+            ["backends[1].weight must be a whole number from 1 to 100, not 1.5."],
         ),
-        ("backends = {{address = '127.0.0.1', port = '9', wieght = 2}}", ["backends[1].wieght", "mean weight?"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', wieght = 2}}",
+            ["unknown setting backends[1].wieght: did you mean weight?"],
+        ),
         (
             "backends = {{address = '127.0.0.1', port = '9', backup = 'yes'}}",
-            ["backends[1].backup must be true or false"],
+            ['backends[1].backup must be true or false, not "yes".'],
         ),
-        ("backends = {{address = '127.0.0.1', port = '9', backup = true}}", ["backends must be", "no backup"]),
-        (f"backends = {{{GOOD}}} backendPort = '9'", ["either backends, or backendAddress"]),
-        (f"backends = {{{GOOD}}} balance = 'sometimes'", ["balance must be one of round_robin"]),
-        (f"backends = {{{GOOD}}} balance = 3", ["balance must be one of round_robin"]),
-        (f"backends = {{{GOOD}}} check = true", ["check must be a table"]),
-        (f"backends = {{{GOOD}}} check = {{interval = 'soon'}}", ["check.interval must be a whole number"]),
-        (f"backends = {{{GOOD}}} check = {{rise = 0}}", ["check.rise must be a whole number"]),
-        (f"backends = {{{GOOD}}} check = {{tiemout = 5}}", ["check.tiemout", "mean timeout?"]),
-        (f"backends = {{{GOOD}}} check = {{type = 'ftp'}}", ['check.type must be "tcp" or "http"']),
-        (f"backends = {{{GOOD}}} check = {{send = 'x'}}", ["check.send needs check.type"]),
-        (f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{200}}}}", ["check.expect must be two"]),
-        (f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{20, 399}}}}", ["check.expect[1] must be"]),
-        (f"backends = {{{GOOD}}} maxFails = -1", ["maxFails must be a whole number from 0"]),
-        (f"backends = {{{GOOD}}} failTimeout = 0", ["failTimeout must be a whole number from 1"]),
-        (f"backends = {{{GOOD}}} connectTimeout = 0/0", ["connectTimeout must be a whole number"]),
-        (f"backends = {{{GOOD}}} maxFail = 3", ["maxFail", "did you mean maxFails?"]),
-        (f"backends = {{{GOOD}}} ballance = 'random'", ["ballance", "did you mean balance?"]),
-        ("backends = {{address = '127.0.0.1', port = '9', ['\\255'] = 1}}", ["backends[1]", "UTF-8"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', backup = true}}",
+            ["backends must be a list in which at least one is no backup, not backups alone."],
+        ),
+        (
+            f"backends = {{{GOOD}}} backendPort = '9'",
+            ["set either backends, or backendAddress and backendPort, not both."],
+        ),
+        (
+            f"backends = {{{GOOD}}} balance = 'sometimes'",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", 'not "sometimes".'],
+        ),
+        (
+            f"backends = {{{GOOD}}} balance = 3",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", "not 3."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = true",
+            ["check", "must be a table: {interval, rise, fall, timeout, type, send, expect}, not true."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = {{interval = 'soon'}}",
+            ['check.interval must be a whole number from 10 to 3600000, not "soon".'],
+        ),
+        (f"backends = {{{GOOD}}} check = {{rise = 0}}", ["check.rise must be a whole number from 1 to 1000, not 0."]),
+        (f"backends = {{{GOOD}}} check = {{tiemout = 5}}", ["unknown setting check.tiemout: did you mean timeout?"]),
+        (f"backends = {{{GOOD}}} check = {{type = 'ftp'}}", ['check.type must be "tcp" or "http", not "ftp".']),
+        (f"backends = {{{GOOD}}} check = {{send = 'x'}}", ['check.send needs check.type = "http".']),
+        (
+            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{200}}}}",
+            ["check.expect must be two status codes, the lowest and the highest: {200, 399}", "not {200}."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{20, 399}}}}",
+            ["check.expect[1] must be a whole number from 100 to 599, not 20."],
+        ),
+        (f"backends = {{{GOOD}}} maxFails = -1", ["maxFails must be a whole number from 0 to 1000, not -1."]),
+        (f"backends = {{{GOOD}}} failTimeout = 0", ["failTimeout must be a whole number from 1 to 3600000, not 0."]),
+        (
+            f"backends = {{{GOOD}}} connectTimeout = 0/0",
+            ["connectTimeout must be a whole number from 1 to 3600000, not nan."],
+        ),
+        (f"backends = {{{GOOD}}} maxFail = 3", ["unknown setting maxFail: did you mean maxFails?"]),
+        (f"backends = {{{GOOD}}} ballance = 'random'", ["unknown setting ballance: did you mean balance?"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', ['\\255'] = 1}}",
+            ["backends[1] has a text that is not UTF-8."],
+        ),
+        (
+            'listenPort = "99999" backendAddress = "127.0.0.1" backendPort = "9"',
+            ['listenPort must be a port, a number from 1 to 65535, not "99999".'],
+        ),
+        (
+            'listenPort = 8000.5 backendAddress = "127.0.0.1" backendPort = "9"',
+            ["listenPort must be a port, a number from 1 to 65535, not 8000.5."],
+        ),
+        (
+            'listenPort = {} backendAddress = "127.0.0.1" backendPort = "9"',
+            ["listenPort must be a string, not a table. Set it in ", ', like this: listenPort = "..."'],
+        ),
+        ("listenPort = nil", ["listenPort must be a string. Set it in ", ', like this: listenPort = "..."']),
+        (
+            'backendAddress = "127.0.0.1" backendPort = "eight"',
+            ['backendPort must be a port, a number from 1 to 65535, not "eight".'],
+        ),
+        (
+            'backendAddress = "127.0.0.1"',
+            ["backendPort must be a string. Set it in ", ', like this: backendPort = "..."'],
+        ),
+        ('backendAddress = "" backendPort = 9', ['backendAddress must be a name or an address, not "".']),
+        (
+            "backendAddress = true backendPort = 9",
+            [
+                "backendAddress must be a string, not true. Set it in ",
+                ', like this: backendAddress = "...", or set backends',
+            ],
+        ),
+        (
+            "x = 1",
+            ["backendAddress must be a string. Set it in ", ', like this: backendAddress = "...", or set backends'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "70000"}}',
+            ['backends[1].port must be a port, a number from 1 to 65535, not "70000".'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = ("9"):rep(5000)}}',
+            [
+                "backends[1].port must be a port, a number from 1 to 65535",
+                'not "999999999999999999999999999999999999999999999999999999999999...".',
+            ],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "a\\nb\\r\'\\""}}',
+            ['backends[1].port must be a port, a number from 1 to 65535, not "a\\nb\\r\'"".'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = 1/0}}',
+            ["backends[1].port must be a port, a number from 1 to 65535, not inf."],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = function() end}}',
+            ["backends[1].port must be a port, a number from 1 to 65535, not a function."],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", ["a b"] = 1}}',
+            ['unknown setting backends[1]["a b"]: there are address, port, weight, backup.'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", [{}] = 1}}',
+            ["unknown setting backends[1][a table]: there are address, port, weight, backup."],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", colour = 1}}',
+            ["unknown setting backends[1].colour: there are address, port, weight, backup."],
+        ),
+        (
+            f"backends = {{{GOOD}, x = 1}}",
+            [
+                "backends must be a list of tables: {{address = ..., port = ...}, ...}",
+                'without gaps and without names, not a table with ["x"].',
+            ],
+        ),
+        ('backends = {{address = {}, port = "9"}}', ["backends[1].address must be a name or an address, not a table."]),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", backup = 0}}',
+            ["backends[1].backup must be true or false, not 0."],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", expect = {{399, 200}}}}',
+            ["check.expect must be two status codes, the lowest and the highest: {200, 399}", "not {399, 200}."],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", expect = {{200, 201, 202, 203}}}}',
+            [
+                "check.expect must be two status codes, the lowest and the highest: {200, 399}",
+                "not {200, 201, 202, ...}.",
+            ],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", expect = 200}}',
+            ["check.expect must be a list of two status codes: {200, 399}, not 200."],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", send = ("x"):rep(5000)}}',
+            ["check.send must be at most 4096 bytes, not 5000."],
+        ),
+        (
+            f"backends = {{{GOOD}}} balance = {{}}",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", "not a table."],
+        ),
     ],
 )
 def test_it_explains_a_wrong_setting(command, tmp_path, config, words):

@@ -772,49 +772,174 @@ A_HOST = f"a = {{backends = {{{GOOD}}}}}"
 @pytest.mark.parametrize(
     "config, words",
     [
-        ("hosts = 'a'", ["hosts must be a table"]),
-        ("hosts = {}", ["hosts must be a table of 1"]),
-        (f"hosts = {{{GOOD}}}", ["hosts[1]"]),
-        ("hosts = {a = 'b'}", ['hosts["a"] must be a table']),
-        ("hosts = {a = {}}", ['hosts["a"].backends must be a list']),
-        ("hosts = {a = {backends = {}}}", ['hosts["a"].backends must be a list of 1']),
-        ("hosts = {a = {backends = {{address = 'x'}}}}", ['hosts["a"].backends[1].port must be a port']),
+        ("hosts = 'a'", ['hosts must be a table: {["site1.localhost"] = {backends = ...}, ...}, not "a".']),
+        ("hosts = {}", ["hosts must be a table of 1 to 10000 hosts, not 0."]),
+        (
+            f"hosts = {{{GOOD}}}",
+            ['hosts[1] must be under a name: ["site1.localhost"] = {backends = ...}', "not under 1."],
+        ),
+        (
+            "hosts = {a = 'b'}",
+            [
+                'hosts["a"]',
+                "must be a table: {backends, balance, check, ",
+                ', sendProxyProtocol}, not "b".',
+            ],
+        ),
+        (
+            "hosts = {a = {}}",
+            ['hosts["a"].backends must be a list of tables: {{address = ..., port = ...}, ...}, and it is missing.'],
+        ),
+        ("hosts = {a = {backends = {}}}", ['hosts["a"].backends must be a list of 1 to 1000 backends, not 0.']),
+        (
+            "hosts = {a = {backends = {{address = 'x'}}}}",
+            ['hosts["a"].backends[1].port must be a port, a number from 1 to 65535, and it is missing.'],
+        ),
         (
             f"hosts = {{a = {{backends = {{{GOOD}, {{address = '127.0.0.1', port = true}}}}}}}}",
-            ['hosts["a"].backends[2].port must be a port'],
+            ['hosts["a"].backends[2].port must be a port, a number from 1 to 65535, not true.'],
         ),
         (
             "hosts = {a = {backends = {{address = '127.0.0.1', port = '9', wieght = 2}}}}",
-            ['hosts["a"].backends[1].wieght', "mean weight?"],
+            ['unknown setting hosts["a"].backends[1].wieght: did you mean weight?'],
         ),
-        (f"hosts = {{a = {{backends = {{{GOOD}}}, blance = 'random'}}}}", ['hosts["a"].blance', "mean balance?"]),
-        (f"hosts = {{a = {{backends = {{{GOOD}}}, balance = 'mine'}}}}", ['hosts["a"].balance must be one of']),
-        (f"hosts = {{a = {{backends = {{{GOOD}}}, check = {{rise = 0}}}}}}", ['hosts["a"].check.rise must be']),
-        (f"hosts = {{a = {{backends = {{{GOOD}}}, maxFails = -1}}}}", ['hosts["a"].maxFails must be']),
-        (f"hosts = {{a = {{backends = {{{GOOD}}}, sendProxyProtocol = 'v3'}}}}", ["sendProxyProtocol must be", '"v1"']),
-        (f"hosts = {{a = {{backends = {{{GOOD}}}, sendProxyProtocol = 1}}}}", ["sendProxyProtocol must be", '"v2"']),
-        (f"hosts = {{['a b'] = {{backends = {{{GOOD}}}}}}}", ['hosts["a b"] must be']),
-        (f"hosts = {{['a:80'] = {{backends = {{{GOOD}}}}}}}", ['hosts["a:80"] must be', "port"]),
-        (f"hosts = {{['a.*'] = {{backends = {{{GOOD}}}}}}}", ['hosts["a.*"] must be']),
-        (f"hosts = {{['*'] = {{backends = {{{GOOD}}}}}}}", ['hosts["*"] must be']),
-        (f"hosts = {{a = {{backends = {{{GOOD}}}}}, A = {{backends = {{{GOOD}}}}}}}", ["is there twice"]),
-        (f"hosts = {{{A_HOST}}} backends = {{{GOOD}}}", ["either hosts", "or backends"]),
-        (f"hosts = {{{A_HOST}}} backendAddress = 'x'", ["either hosts", "or backendAddress"]),
-        (f"hosts = {{{A_HOST}}} listenTlsPort = {{}}", ["listenTlsPort must be"]),
-        (f"hosts = {{{A_HOST}}} listenTlsPort = '99999'", ["99999"]),
-        (f"hosts = {{{A_HOST}}} listenTlsPort = listenPort", ["listenTlsPort must be another port than listenPort"]),
-        (f"hosts = {{{A_HOST}}} listenAddress = {{}}", ["listenAddress must be"]),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}, blance = 'random'}}}}",
+            ['unknown setting hosts["a"].blance: did you mean balance?'],
+        ),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}, balance = 'mine'}}}}",
+            [
+                'hosts["a"].balance must be one of round_robin, least_conn, random, ip_hash, or a function',
+                'not "mine".',
+            ],
+        ),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}, check = {{rise = 0}}}}}}",
+            ['hosts["a"].check.rise must be a whole number from 1 to 1000, not 0.'],
+        ),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}, maxFails = -1}}}}",
+            ['hosts["a"].maxFails must be a whole number from 0 to 1000, not -1.'],
+        ),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}, sendProxyProtocol = 'v3'}}}}",
+            ['hosts["a"].sendProxyProtocol must be "v1" or "v2", not "v3".'],
+        ),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}, sendProxyProtocol = 1}}}}",
+            ['hosts["a"].sendProxyProtocol must be "v1" or "v2", not 1.'],
+        ),
+        (
+            f"hosts = {{['a b'] = {{backends = {{{GOOD}}}}}}}",
+            [
+                'hosts["a b"] must be "default", or the name of a host',
+                'without a port, or "*." and the end of such names.',
+            ],
+        ),
+        (
+            f"hosts = {{['a:80'] = {{backends = {{{GOOD}}}}}}}",
+            [
+                'hosts["a:80"] must be "default", or the name of a host',
+                'without a port, or "*." and the end of such names.',
+            ],
+        ),
+        (
+            f"hosts = {{['a.*'] = {{backends = {{{GOOD}}}}}}}",
+            [
+                'hosts["a.*"] must be "default", or the name of a host',
+                'without a port, or "*." and the end of such names.',
+            ],
+        ),
+        (
+            f"hosts = {{['*'] = {{backends = {{{GOOD}}}}}}}",
+            [
+                'hosts["*"] must be "default", or the name of a host',
+                'without a port, or "*." and the end of such names.',
+            ],
+        ),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}}}, A = {{backends = {{{GOOD}}}}}}}",
+            ['hosts["A"] is there twice: names are compared in lower case.'],
+        ),
+        (f"hosts = {{{A_HOST}}} backends = {{{GOOD}}}", ["set either hosts", "or backends, not both."]),
+        (f"hosts = {{{A_HOST}}} backendAddress = 'x'", ["set either hosts", "or backendAddress, not both."]),
+        (
+            f"hosts = {{{A_HOST}}} listenTlsPort = {{}}",
+            ["listenTlsPort must be a string, not a table. Set it in ", ', like this: listenTlsPort = "..."'],
+        ),
+        (
+            f"hosts = {{{A_HOST}}} listenTlsPort = '99999'",
+            ['listenTlsPort must be a port, a number from 1 to 65535, not "99999".'],
+        ),
+        (
+            f"hosts = {{{A_HOST}}} listenTlsPort = listenPort",
+            ["listenTlsPort must be another port than listenPort, not ", " too."],
+        ),
+        (
+            f"hosts = {{{A_HOST}}} listenAddress = {{}}",
+            ['listenAddress must be an address, such as "::", not a table.'],
+        ),
         (f"hosts = {{{A_HOST}}} listenAddress = '192.0.2.1'", ["192.0.2.1", "listen"]),
-        (f"hosts = {{{A_HOST}}} trustedProxies = '10.0.0.0/8'", ["trustedProxies must be a list"]),
-        (f"hosts = {{{A_HOST}}} trustedProxies = {{'127.0.0.1', '10.0.0.1/8'}}", ["trustedProxies[2] must be"]),
-        (f"hosts = {{{A_HOST}}} route = 'a'", ["route must be a function"]),
-        (f"hosts = {{{A_HOST}}} headTimeout = 0", ["headTimeout must be a whole number"]),
-        (f"hosts = {{{A_HOST}}} headTimeuot = 5", ["headTimeuot", "mean headTimeout?"]),
-        (f"hsots = {{{A_HOST}}} backendAddress = '127.0.0.1' backendPort = '9'", ["hsots", "mean hosts?"]),
+        (
+            f"hosts = {{{A_HOST}}} trustedProxies = '10.0.0.0/8'",
+            [
+                'trustedProxies must be a list of addresses or networks: {"10.0.0.0/8", "192.0.2.1"}',
+                'not "10.0.0.0/8".',
+            ],
+        ),
+        (
+            f"hosts = {{{A_HOST}}} trustedProxies = {{'127.0.0.1', '10.0.0.1/8'}}",
+            ['trustedProxies[2] must be an address or a network, such as "10.0.0.0/8"', 'not "10.0.0.1/8".'],
+        ),
+        (
+            f"hosts = {{{A_HOST}}} route = 'a'",
+            ['route must be a function: function route(request) return ... end, not "a".'],
+        ),
+        (f"hosts = {{{A_HOST}}} headTimeout = 0", ["headTimeout must be a whole number from 1 to 3600000, not 0."]),
+        (f"hosts = {{{A_HOST}}} headTimeuot = 5", ["unknown setting headTimeuot: did you mean headTimeout?"]),
+        (
+            f"hsots = {{{A_HOST}}} backendAddress = '127.0.0.1' backendPort = '9'",
+            ["unknown setting hsots: did you mean hosts?"],
+        ),
         ("listenTlsPort = '8443' backendAddress = '127.0.0.1' backendPort = '9'", ["listenTlsPort needs hosts"]),
         ("route = function() end backendAddress = '127.0.0.1' backendPort = '9'", ["route needs hosts"]),
         (f"backends = {{{GOOD}}} trustedProxies = {{}}", ["trustedProxies needs hosts"]),
         (f"backends = {{{GOOD}}} headTimeout = 3", ["headTimeout needs hosts"]),
+        (
+            "x = 1",
+            ["backendAddress must be a string. Set it in ", ', like this: backendAddress = "...", or set backends'],
+        ),
+        (
+            f'hosts = {{a = {{backends = {{{GOOD}, {{address = "127.0.0.1", port = "70000"}}}}}}}}',
+            ['hosts["a"].backends[2].port must be a port, a number from 1 to 65535', 'not "70000".'],
+        ),
+        (
+            f'hosts = {{a = {{backends = {{{GOOD}}}}}}} listenTlsPort = "eight"',
+            ['listenTlsPort must be a port, a number from 1 to 65535, not "eight".'],
+        ),
+        (
+            f"hosts = {{a = {{backends = {{{GOOD}}}}}}} trustedProxies = {{true}}",
+            ['trustedProxies[1] must be an address or a network, such as "10.0.0.0/8"', "not true."],
+        ),
+        (
+            f'hosts = {{[("a"):rep(300)] = {{backends = {{{GOOD}}}}}}}',
+            [
+                f'hosts["{60 * "a"}..."] must be "default", or the name of a host, ',
+                'without a port, or "*." and the end of such names.',
+            ],
+        ),
+        (
+            f"hosts = {{[true] = {{backends = {{{GOOD}}}}}}}",
+            ['hosts[true] must be under a name: ["site1.localhost"] = {backends = ...}', "not under true."],
+        ),
+        (
+            f'hosts = {{["a\\nb"] = {{backends = {{{GOOD}}}}}}}',
+            [
+                'hosts["a\\nb"] must be "default", or the name of a host',
+                'without a port, or "*." and the end of such names.',
+            ],
+        ),
     ],
 )
 def test_it_explains_a_wrong_setting_of_a_host(command, tmp_path, config, words):

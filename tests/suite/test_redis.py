@@ -708,24 +708,88 @@ def test_the_config_names_the_database(start_redis, redis, one, two):
 @pytest.mark.parametrize(
     "config, words",
     [
-        ("redis = 'localhost'", ["redis must be a table", "address, port"]),
-        ("redis = {}", ["redis.address must be a string"]),
-        ("redis = {address = true}", ["redis.address must be a string"]),
-        ("redis = {address = 'no-such-name.invalid'}", ["no-such-name.invalid:6379"]),
-        ("redis = {address = '127.0.0.1', port = 'x'}", ["127.0.0.1:x"]),
-        ("redis = {address = '127.0.0.1', port = {}}", ["redis.port must be a port"]),
-        ("redis = {address = '127.0.0.1', port = 65536}", ["65536"]),
-        ("redis = {address = '127.0.0.1', password = true}", ["redis.password must be"]),
-        ("redis = {address = '127.0.0.1', password = ''}", ["redis.password must be"]),
-        ("redis = {address = '127.0.0.1', database = 'x'}", ["redis.database must be a whole number"]),
-        ("redis = {address = '127.0.0.1', database = -1}", ["redis.database must be a whole number"]),
-        ("redis = {address = '127.0.0.1', database = 1.5}", ["redis.database must be a whole number"]),
-        ("redis = {adress = '127.0.0.1'}", ["redis.adress", "mean address?"]),
-        ("redis = {address = '127.0.0.1', passwrod = 'x'}", ["redis.passwrod", "mean password?"]),
-        ("redis = {address = '127.0.0.1'} backends = {{address = '127.0.0.1', port = '9'}}", ["redis", "or backends"]),
-        ("redis = {address = '127.0.0.1'} balance = 'mine'", ["balance must be one of"]),
-        ("redis = {address = '127.0.0.1'} maxFails = -1", ["maxFails must be"]),
-        ("redsi = {address = '127.0.0.1'} backendAddress = '127.0.0.1' backendPort = '9'", ["redsi", "mean redis?"]),
+        (
+            "redis = 'localhost'",
+            ["redis", 'must be a table: {address, port, path, user, password, database}, not "localhost".'],
+        ),
+        ("redis = {}", ["redis.address must be a name or an address (or set redis.path), and it is missing."]),
+        ("redis = {address = true}", ["redis.address must be a name or an address (or set redis.path), not true."]),
+        (
+            "redis = {address = 'no-such-name.invalid'}",
+            [
+                "Couldn't find backend no-such-name.invalid:6379",
+                ": Name or service not known. Check the name and the port.",
+            ],
+        ),
+        (
+            "redis = {address = '127.0.0.1', port = 'x'}",
+            ['redis.port must be a port, a number from 1 to 65535, not "x".'],
+        ),
+        (
+            "redis = {address = '127.0.0.1', port = {}}",
+            ["redis.port must be a port, a number from 1 to 65535, not a table."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', port = 65536}",
+            ["redis.port must be a port, a number from 1 to 65535, not 65536."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', password = true}",
+            ["redis.password must be a string that is not empty, not true."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', password = ''}",
+            ['redis.password must be a string that is not empty, not "".'],
+        ),
+        (
+            "redis = {address = '127.0.0.1', database = 'x'}",
+            ['redis.database must be a whole number from 0 to 1000000, not "x".'],
+        ),
+        (
+            "redis = {address = '127.0.0.1', database = -1}",
+            ["redis.database must be a whole number from 0 to 1000000, not -1."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', database = 1.5}",
+            ["redis.database must be a whole number from 0 to 1000000, not 1.5."],
+        ),
+        ("redis = {adress = '127.0.0.1'}", ["unknown setting redis.adress: did you mean address?"]),
+        ("redis = {address = '127.0.0.1', passwrod = 'x'}", ["unknown setting redis.passwrod: did you mean password?"]),
+        (
+            "redis = {address = '127.0.0.1'} backends = {{address = '127.0.0.1', port = '9'}}",
+            ["set either hosts or redis, or backends, not both."],
+        ),
+        (
+            "redis = {address = '127.0.0.1'} balance = 'mine'",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", 'not "mine".'],
+        ),
+        ("redis = {address = '127.0.0.1'} maxFails = -1", ["maxFails must be a whole number from 0 to 1000, not -1."]),
+        (
+            "redsi = {address = '127.0.0.1'} backendAddress = '127.0.0.1' backendPort = '9'",
+            ["unknown setting redsi: did you mean redis?"],
+        ),
+        (
+            "x = 1",
+            [
+                "backendAddress must be a string. Set it in ",
+                ', like this: backendAddress = "...", or set backends, hosts or redis',
+            ],
+        ),
+        ('redis = {path = "/x", address = "127.0.0.1"}', ["set either redis.path, or redis.address, not both."]),
+        ('redis = {path = "/x", port = "127.0.0.1"}', ["set either redis.path, or redis.port, not both."]),
+        ('redis = {path = ""}', ['redis.path must be the path of a Unix socket, at most 107 bytes, not "".']),
+        (
+            'redis = {path = ("x"):rep(108)}',
+            [
+                "redis.path must be the path of a Unix socket, at most 107 bytes",
+                'not "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...".',
+            ],
+        ),
+        ('redis = {path = "/x", user = "u"}', ["redis.user needs redis.password."]),
+        (
+            'redis = {address = "127.0.0.1", port = "70000"}',
+            ['redis.port must be a port, a number from 1 to 65535, not "70000".'],
+        ),
     ],
 )
 def test_it_explains_a_wrong_setting_of_redis(command, tmp_path, config, words):
