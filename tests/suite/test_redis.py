@@ -407,7 +407,7 @@ def test_a_route_lives_no_longer_than_its_key(start_redis, one, two, kind):
         if time.monotonic() - start < 1:
             assert answers == 5 * ["one"] and fake.asked(key) == 1, "it is kept until then"
         fake.replies |= {question: set_reply(*name, member(two)), f"PTTL {key}": b":-1\r\n"}
-        wait_for(proxy, "a.test", "two")
+        wait_until(lambda: ask(proxy, "a.test").site == "two", "the key's time is over", LONG_PATIENCE)
         asked = fake.asked(key)
         time.sleep(1.1)
         assert ask(proxy, "a.test").site == "two" and fake.asked(key) == asked, "this one has no end"
@@ -432,8 +432,7 @@ def test_expiry_in_a_real_redis_ends_a_route(start_redis, redis, one):
     proxy = start_redis(redis)
     assert ask(proxy, "a.test").site == "one"
     redis.client.pexpire("hostnames:a.test:backends", 300)
-    assert ask(proxy, "a.test").site == "one"
-    wait_for(proxy, "a.test", 404)
+    wait_until(lambda: ask(proxy, "a.test").status == 404, "the key's time is over", LONG_PATIENCE)
 
 
 @behaviour("follows redis")
@@ -445,7 +444,7 @@ def test_after_swapdb_a_cut_connection_brings_the_new_routes(start_redis, redis,
     assert ask(proxy, "a.test").site == "one"
     redis.client.swapdb(0, 3)
     redis.client.client_kill_filter(_type="normal", skipme=True)
-    wait_for(proxy, "a.test", "two")
+    wait_until(lambda: ask(proxy, "a.test").site == "two", "the proxy has asked again", LONG_PATIENCE)
 
 
 # --- what a look-up costs ----------------------------------------------------------------------------
