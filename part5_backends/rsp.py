@@ -27,11 +27,11 @@ import resource
 import select
 import sys
 
-from config import ConfigError, get_config_opt, read_config_file
+from config import ConfigError, read_config_file
 from epollinterface import add_epoll_handler, do_reactor_loop, epoll_init, stop_reactor_loop
 from health import Checker
 from server_socket import create_server_socket_handler
-from settings import read_settings
+from settings import read_own_port, read_settings
 
 
 class SignalHandler:
@@ -63,7 +63,7 @@ def main():
         sys.exit(f"Usage: {sys.argv[0]} <config_file>")
     try:
         settings = read_config_file(sys.argv[1])
-        server_port = get_config_opt(settings, "listenPort")
+        server_port = read_own_port(settings, "listenPort")
         backends, check = read_settings(settings)
         raise_descriptor_limit()
         event_mask = select.EPOLLIN | select.EPOLLET
@@ -71,7 +71,7 @@ def main():
         epoll_init()
         add_epoll_handler(server_handler, event_mask)
         for backend in backends.backends if check else []:
-            Checker(check, backend, backends).start()
+            Checker(check, [backend]).start()
         add_epoll_handler(SignalHandler(signal.SIGINT, signal.SIGTERM), select.EPOLLIN)
     except (ConfigError, OSError) as error:
         sys.exit(str(error))

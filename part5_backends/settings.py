@@ -5,26 +5,34 @@ Times in a config are milliseconds, as in the posts' "check interval=3000 rise=2
 they are seconds.
 """
 
+import contextlib
 import difflib
+import socket
 
 from backends import BackendSet, BalancedBackend
 from balance import BALANCES, LuaBalance
-from config import ConfigError, get_config_opt, is_function, is_table
+from config import ConfigError, describe, get_config_opt, is_function, is_table
 from health import Check
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
 HEAVIEST = 100  # that a weight may be
 LONGEST_SEND = 4096  # bytes that check.send may be; this many fit into the buffer of every fresh socket
 MOST_BACKENDS = 1000
+PORT = "a port, a number from 1 to 65535"
 
 # What a config may set. Its other globals are its own business, unless they look like a slip.
 NAMES = ["listenPort", "backendAddress", "backendPort", "backends", "balance", "check", "maxFails", "failTimeout"]
 NAMES += ["connectTimeout"]
 
 
-def refuse(name, what):
-    """Raise ConfigError: the setting of this full name has to be something else."""
-    raise ConfigError(f"Error parsing config file: {name} must be {what}.")
+def refuse(name, what, given):
+    """Raise ConfigError: the setting of this full name must be something else than what was given: see not_this()."""
+    raise ConfigError(f"Error parsing config file: {name} must be {what}, {given}.")
+
+
+def not_this(value):
+    """Return what a message says about a wrong value; None is one that is missing."""
+    return "and it is missing" if value is None else f"not {describe(value)}"
 
 
 def check_names(names, known, prefix=""):
@@ -34,23 +42,25 @@ def check_names(names, known, prefix=""):
             continue
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.8 if not prefix else 0.6)
         if near or prefix:
-            full = f"{prefix}.{name}" if isinstance(name, str) and prefix else f"{prefix}[{name}]" if prefix else name
+            inner = f".{name}" if isinstance(name, str) and name.isidentifier() else f"[{describe(name)}]"
+            full = prefix + inner if prefix else name
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise ConfigError(f"Error parsing config file: {full} is no setting: {hint}")
+            raise ConfigError(f"Error parsing config file: unknown setting {full}: {hint}")
 
 
 def read_whole_number(value, name, low, high):
-    """Return a whole number between two others; a text of digits will do, as everywhere in Lua."""
+    """Return a whole number between two others; a text of digits is one, as everywhere in Lua."""
+    number = value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
-        value = int(value)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or value != value // 1
-        or not low <= value <= high
-    ):
-        refuse(name, f"a whole number from {low} to {high}")
-    return int(value)
+        number = int(value)
+    if not is_number(number) or number != number // 1 or not low <= number <= high:
+        refuse(name, f"a whole number from {low} to {high}", not_this(value))
+    return int(number)
+
+
+def is_number(value):
+    """Return True for a number of Lua's."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_seconds(value, name, default, low=1):
@@ -58,26 +68,43 @@ def read_seconds(value, name, default, low=1):
     return read_whole_number(default if value is None else value, name, low, LONGEST) / 1000
 
 
-def read_text(value, name, what="a string"):
-    """Return a string that is not empty; a number will do."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = f"{value:.14g}"
-    if not isinstance(value, str) or not value:
-        refuse(name, what)
-    return value
+def read_text(value, name, what="a string that is not empty"):
+    """Return a string that is not empty; a number counts as one."""
+    text = f"{value:.14g}" if is_number(value) else value
+    if not isinstance(text, str) or not text:
+        refuse(name, what, not_this(value))
+    return text
+
+
+def read_port(value, name):
+    """Return a port as a string: a number, or the name of a service that this machine knows."""
+    text = read_text(value, name, PORT)
+    is_port = text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < 65536
+    if not is_port and text[:1].isalpha():  # as in /etc/services
+        with contextlib.suppress(OSError, ValueError):
+            is_port = bool(socket.getservbyname(text, "tcp"))
+    if not is_port:
+        refuse(name, PORT, not_this(value))
+    return text
+
+
+def read_own_port(settings, name):
+    """Return a port that is a global of the config."""
+    get_config_opt(settings, name)
+    return read_port(settings.get(name), name)
 
 
 def read_flag(value, name):
     """Return a boolean; nil is false."""
-    if value not in (None, True, False) or isinstance(value, (int, float)) and not isinstance(value, bool):
-        refuse(name, "true or false")
+    if value is not None and not isinstance(value, bool):
+        refuse(name, "true or false", not_this(value))
     return bool(value)
 
 
 def read_table(settings, value, name, fields):
     """Return a Lua table as a dictionary; raise ConfigError if it isn't one, or has an unknown field."""
     if not is_table(value):
-        refuse(name, f"a table: {{{', '.join(fields)}}}")
+        refuse(name, f"a table: {{{', '.join(fields)}}}", not_this(value))
     table = settings.to_dict(value, name)
     check_names(table, fields, prefix=name)
     return table
@@ -86,19 +113,21 @@ def read_table(settings, value, name, fields):
 def read_list(settings, value, name, what):
     """Return a Lua table with the keys 1, 2, 3 and so on as a list; raise ConfigError when it is something else."""
     if not is_table(value):
-        refuse(name, f"a list of {what}")
+        refuse(name, f"a list of {what}", not_this(value))
     table = settings.to_dict(value, name)
-    if sorted(table, key=str) != sorted(range(1, len(table) + 1), key=str):
-        refuse(name, f"a list of {what}, without gaps and without names")
-    return [table[number] for number in range(1, len(table) + 1)]
+    numbers = range(1, len(table) + 1)
+    for key in table:
+        if not is_number(key) or key not in numbers:
+            refuse(name, f"a list of {what}, without gaps and without names", f"not a table with [{describe(key)}]")
+    return [table[number] for number in numbers]
 
 
 def read_backend(settings, value, name):
     """Return a BalancedBackend, looked up; raise ConfigError, or OSError when it can't be found."""
     table = read_table(settings, value, name, ["address", "port", "weight", "backup"])
     return BalancedBackend(
-        read_text(table.get("address"), f"{name}.address", "a string, a name or an address"),
-        read_text(table.get("port"), f"{name}.port", "a port: a string, or a number, from 1 to 65535"),
+        read_text(table.get("address"), f"{name}.address", "a name or an address"),
+        read_port(table.get("port"), f"{name}.port"),
         read_whole_number(table.get("weight", 1), f"{name}.weight", 1, HEAVIEST),
         read_flag(table.get("backup"), f"{name}.backup"),
     )
@@ -108,17 +137,19 @@ def read_backends(settings, get):
     """Return the list of backends: those of `backends`, or the one of backendAddress and backendPort."""
     value = get("backends")
     if value is None:
-        return [BalancedBackend(*(get_config_opt(settings, name) for name in ("backendAddress", "backendPort")))]
+        get_config_opt(settings, "backendAddress", instead="backends")
+        address = read_text(settings.get("backendAddress"), "backendAddress", "a name or an address")
+        return [BalancedBackend(address, read_own_port(settings, "backendPort"))]
     if get("backendAddress") is not None or get("backendPort") is not None:
         raise ConfigError(
             "Error parsing config file: set either backends, or backendAddress and backendPort, not both."
         )
     values = read_list(settings, value, "backends", "tables: {{address = ..., port = ...}, ...}")
     if not 1 <= len(values) <= MOST_BACKENDS:
-        refuse("backends", f"a list of 1 to {MOST_BACKENDS} backends")
+        refuse("backends", f"a list of 1 to {MOST_BACKENDS} backends", f"not {len(values)}")
     backends = [read_backend(settings, value, f"backends[{number}]") for number, value in enumerate(values, 1)]
     if all(backend.backup for backend in backends):
-        refuse("backends", "a list in which at least one is no backup")
+        refuse("backends", "a list in which at least one is no backup", "not backups alone")
     return backends
 
 
@@ -129,7 +160,7 @@ def read_balance(settings, value, backends):
     if value is None:
         value = "round_robin"
     if not isinstance(value, str) or value not in BALANCES:
-        refuse("balance", f"one of {', '.join(BALANCES)}, or a function")
+        refuse("balance", f"one of {', '.join(BALANCES)}, or a function", not_this(value))
     return BALANCES[value]
 
 
@@ -140,27 +171,33 @@ def read_check(settings, value):
     table = read_table(settings, value, "check", ["interval", "rise", "fall", "timeout", "type", "send", "expect"])
     kind = table.get("type", "tcp")
     if kind not in ("tcp", "http"):
-        refuse("check.type", '"tcp" or "http"')
+        refuse("check.type", '"tcp" or "http"', not_this(kind))
     for name in ("send", "expect"):
         if kind == "tcp" and name in table:
             raise ConfigError(f'Error parsing config file: check.{name} needs check.type = "http".')
     send = read_text(table.get("send", "GET / HTTP/1.0\r\n\r\n"), "check.send")
     if len(send.encode()) > LONGEST_SEND:
-        refuse("check.send", f"at most {LONGEST_SEND} bytes")
-    expect = [200, 399]
-    if "expect" in table:
-        expect = read_list(settings, table["expect"], "check.expect", "two status codes: {200, 399}")
-        if len(expect) != 2:
-            refuse("check.expect", "two status codes, the lowest and the highest: {200, 399}")
-    low, high = (read_whole_number(code, f"check.expect[{n}]", 100, 599) for n, code in enumerate(expect, 1))
+        refuse("check.send", f"at most {LONGEST_SEND} bytes", f"not {len(send.encode())}")
     return Check(
         interval=read_seconds(table.get("interval"), "check.interval", 3000, low=10),
         rise=read_whole_number(table.get("rise", 2), "check.rise", 1, 1000),
         fall=read_whole_number(table.get("fall", 5), "check.fall", 1, 1000),
         timeout=read_seconds(table.get("timeout"), "check.timeout", 1000),
         request=send.encode() if kind == "http" else None,
-        expect=range(low, high + 1),
+        expect=read_expect(settings, table.get("expect"), "check.expect"),
     )
+
+
+def read_expect(settings, value, name):
+    """Return the range of status codes that are good."""
+    if value is None:
+        return range(200, 400)
+    codes = read_list(settings, value, name, "two status codes: {200, 399}")
+    codes = [read_whole_number(code, f"{name}[{number}]", 100, 599) for number, code in enumerate(codes, 1)]
+    if len(codes) != 2 or codes[0] > codes[1]:
+        given = ", ".join(map(str, codes[:3])) + (", ..." if len(codes) > 3 else "")
+        refuse(name, "two status codes, the lowest and the highest: {200, 399}", f"not {{{given}}}")
+    return range(codes[0], codes[1] + 1)
 
 
 def read_settings(settings):

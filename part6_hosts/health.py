@@ -1,11 +1,12 @@
 """Health checks: each backend is tried now and then, whether or not a client comes, in the same loop as all the rest.
 
-A check connects, and that will do; or it also sends a request, and looks at the status of the answer (RFC 9112,
+A check connects, and that is enough; or it also sends a request, and looks at the status of the answer (RFC 9112,
 section 4). A backend that accepts and then never answers is found only by the latter. After `fall` failed checks in a
 row a backend is down, after `rise` good ones up again: the words of the "tcp_proxy_module" post, and of haproxy.
 """
 
 import errno
+import logging
 import os
 import random
 import re
@@ -16,8 +17,14 @@ from select import EPOLLIN, EPOLLOUT
 from epollinterface import add_epoll_handler, call_later, remove_epoll_handler, repeat_epoll_event
 from netutils import create_backend_socket
 
+CHUNK = 65536  # bytes a read
 LONGEST_STATUS_LINE = 1024  # bytes; a backend that sends more without a line's end fails the check
+LONGEST_INTERIM = 16_384  # bytes that an interim answer may have
 STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d\d\d)[ \r\n]")
+# An interim answer is a head alone: 100, 102, 103 and the like. 101 is none, the connection is something else then.
+INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d[ \r\n]")
+INTERIM_HEAD = re.compile(INTERIM.pattern + rb"(?s:.*?)(?<=\n)\r?\n")
+LINGER_SECONDS, LINGER_BYTES = 0.2, 1_048_576  # how long, and how much, a check reads on when it knows the status
 OUR_OWN_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}  # says nothing of a backend
 
 
@@ -34,20 +41,22 @@ class Check:
 
 
 class Checker:
-    """Checks one backend again and again. A check is a connection to the first of its addresses that takes it."""
+    """Checks a server again and again. A check is a connection to the first of its addresses that accepts it."""
 
-    def __init__(self, check, backend, backend_set):
-        """Prepare; start() begins."""
+    def __init__(self, check, backends):
+        """Prepare; start() begins. The backends are all at one address: what is found holds for each of them."""
         self.check = check
-        self.backend = backend
-        self.backend_set = backend_set  # to be told when the backend goes down, or comes up
+        self.backends = backends
+        self.up = True  # what the backends' sets have heard last
         self.good = self.bad = 0  # checks in a row
         self.number = 0  # of the last check that has begun
         self.addresses = None  # an iterator over those left to try
         self.socket = None  # while a check is under way
         self.fd = None  # the loop's key for this handler
         self.asked = False  # the request has been sent
-        self.answer = b""  # what has come of it
+        self.answer = b""  # the beginning of what has come back
+        self.done = False  # the status is known, and counted; the rest of the answer is read and dropped
+        self.left = 0  # bytes of it that may still be read
 
     def start(self):
         """Begin some time within the first interval, so that the checks of many backends don't come all at once."""
@@ -56,11 +65,13 @@ class Checker:
     def begin(self):
         """Make one check, and see to the next."""
         call_later(self.check.interval, self.begin)
+        if self.done:
+            self.close()
         if self.socket is None:  # otherwise the timeout is longer than the interval, and a check still waits
             self.number += 1
             call_later(self.check.timeout, self.time_out, self.number)
-            self.asked, self.answer = False, b""
-            self.addresses = iter(self.backend.addresses)
+            self.asked, self.answer, self.done = False, b"", False
+            self.addresses = iter(self.backends[0].addresses)
             self.connect(errno.EADDRNOTAVAIL)
 
     def connect(self, error_number):
@@ -82,7 +93,9 @@ class Checker:
     def handle(self, events):
         """Go on: the connect has come to its end, or some of the answer has come."""
         try:
-            if self.asked:
+            if self.done:
+                self.read_on()
+            elif self.asked:
                 self.listen()
             else:
                 self.finish_connecting()
@@ -103,15 +116,34 @@ class Checker:
             repeat_epoll_event(self, EPOLLIN)
 
     def listen(self):
-        """Read on until the status is known."""
-        data = self.socket.recv(LONGEST_STATUS_LINE)
+        """Read until the status is known: that of the final answer, which interim ones may come before."""
+        data = self.socket.recv(CHUNK)
         self.answer += data
-        if status := STATUS_LINE.match(self.answer):
-            self.end(None if int(status[1]) in self.check.expect else f"it answered {int(status[1])}")
+        while head := INTERIM_HEAD.match(self.answer):
+            self.answer = self.answer[head.end() :]
+        is_interim = INTERIM.match(self.answer)
+        if not is_interim and (status := STATUS_LINE.match(self.answer)):
+            self.see_status(int(status[1]))
         elif not data:
             self.end("it ended the connection without an answer")
-        elif b"\n" in self.answer or len(self.answer) > LONGEST_STATUS_LINE:
+        elif is_interim and len(self.answer) > LONGEST_INTERIM:
+            self.end(f"an interim answer of more than {LONGEST_INTERIM} bytes")
+        elif not is_interim and (b"\n" in self.answer or len(self.answer) > LONGEST_STATUS_LINE):
             self.end("what it answered is not HTTP")
+
+    def see_status(self, status):
+        """Count the check, and begin to read the rest of the answer."""
+        self.done = True
+        self.left = LINGER_BYTES
+        call_later(LINGER_SECONDS, self.time_out, self.number)
+        self.count(None if status in self.check.expect else f"it answered {status}")
+
+    def read_on(self):
+        """Read some of the rest: to close with bytes unread is a reset, which a backend may log as a failure."""
+        data = self.socket.recv(CHUNK)
+        self.left -= len(data)
+        if not data or self.left <= 0:
+            self.close()
 
     def time_out(self, number):
         """End a check, unless it is over, since it has taken too long."""
@@ -119,9 +151,10 @@ class Checker:
             self.end(f"no {'answer' if self.asked else 'connection'} in {self.check.timeout:g} s")
 
     def end(self, complaint):
-        """End a check; the complaint is None when all was well."""
+        """End a check, and count it unless that is done; the complaint is None when all was well."""
         self.close()
-        self.count(complaint)
+        if not self.done:
+            self.count(complaint)
 
     def close(self):
         """Close the socket, at once: of this round's events, it has had its one."""
@@ -131,9 +164,16 @@ class Checker:
             self.socket = None
 
     def count(self, complaint):
-        """Count a check that is over, and draw the conclusion."""
+        """Count a check that is over, and decide whether the server is up."""
         self.good, self.bad = (self.good + 1, 0) if complaint is None else (0, self.bad + 1)
-        if self.backend.up and self.bad == self.check.fall:
-            self.backend_set.note_health(self.backend, False, f"{self.bad} checks failed, the last one: {complaint}")
-        elif not self.backend.up and self.good == self.check.rise:
-            self.backend_set.note_health(self.backend, True, f"{self.good} checks succeeded")
+        if self.up and self.bad == self.check.fall:
+            self.tell(False, f"down: {self.bad} checks failed, the last one: {complaint}")
+        elif not self.up and self.good == self.check.rise:
+            self.tell(True, f"up: {self.good} checks succeeded")
+
+    def tell(self, up, what):
+        """Log that the server has gone down, or come up, and let the backends' sets know."""
+        self.up = up
+        logging.error("Backend %s is %s", self.backends[0].name, what)
+        for backend in self.backends:
+            backend.set.note_health(backend, up)

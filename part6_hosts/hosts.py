@@ -58,10 +58,17 @@ class RouteError(Exception):
 # Lua's can play a trick on us, and no Python object gets where a config could lay hands on it.
 CALL_FROM_LUA = """
 local route = ...
+local gsub, byte, char = string.gsub, string.byte, string.char
+-- lupa takes texts for UTF-8. Lua's are bytes: let each come out as the character of its number, as in latin-1.
+local function as_text(bytes)
+    return (gsub(bytes, "[\\128-\\255]", function(one)
+        return byte(one) < 192 and "\\194" .. one or "\\195" .. char(byte(one) - 64)
+    end))
+end
 return function(address, tls, host, method, target, headers)
     local name = route({address = address, tls = tls, host = host, method = method, target = target, headers = headers})
-    if name == nil or type(name) == "string" then return name end
-    return false
+    if name == nil then return nil end
+    return type(name) == "string" and as_text(name)
 end
 """
 

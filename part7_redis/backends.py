@@ -153,10 +153,9 @@ class BackendSet:
         self.deadlines.stop(connection)
         self.count(connection.backend, -1)
 
-    def note_health(self, backend, up, why):
+    def note_health(self, backend, up):
         """Note what the health checks have found, when it is something new."""
         backend.up = up
-        logging.error("Backend %s is %s: %s", backend.name, "up" if up else "down", why)
         self.sort_out(time.monotonic())
 
 

@@ -2,7 +2,8 @@
 listenPort = os.getenv("RSP_LISTEN_PORT") or "8000"
 -- listenTlsPort = "8443"
 
-redis = {address = "127.0.0.1", port = "6379"}   -- also: password, database (0)
+redis = {address = "127.0.0.1", port = "6379"}   -- also: user, password, database (0)
+-- redis = {path = "/run/redis.sock"}            -- a Unix socket, in place of address and port
 --   redis-cli sadd hostnames:site1.localhost:backends 127.0.0.1:8001 127.0.0.1:8002
 -- A member is ADDRESS or ADDRESS:PORT (80, or 443 for TLS). Names without a set get that of httpDefault or httpsDefault:
 --   redis-cli sadd hostnames:httpDefault:backends 127.0.0.1:8003

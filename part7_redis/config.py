@@ -12,6 +12,7 @@ except ImportError:
     LuaRuntime = LuaError = None  # read_config_file says so
 
 MAX_MEMORY = 64 * 1024 * 1024  # bytes that the config, and the functions that it leaves behind, may use
+LONGEST_SHOWN = 60  # characters of a text that a message shows
 ROOM = 1024 * 1024  # bytes of it that must be left before a function is called: far more than any arguments need
 
 # Lua gives a program its global names as a table, and this is the one that a config gets. It computes values; it has
@@ -33,6 +34,16 @@ return environment
 
 class ConfigError(Exception):
     """Something is wrong with the config; str() of it is the whole line for the user."""
+
+
+def describe(value):
+    """Return a value from Lua as a message shows it: in one line, and not too long."""
+    if isinstance(value, str):
+        shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in value[:LONGEST_SHOWN])
+        return f'"{shown}..."' if len(value) > LONGEST_SHOWN else f'"{shown}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.14g}" if isinstance(value, (int, float)) else f"a {lua_type(value)}"
 
 
 def is_table(value):
@@ -120,11 +131,16 @@ def read_config_file(path):
     raise ConfigError("Error parsing config file: " + reason.split("\n")[0])
 
 
-def get_config_opt(settings, name):
-    """Return one of the settings, a string; raise ConfigError when it is something else."""
+def get_config_opt(settings, name, instead=""):
+    """Return one of the settings, a string; raise ConfigError when it is something else.
+
+    The message also names what may be set instead.
+    """
     value = settings.get(name)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value:.14g}"  # a number will do, written as Lua writes it
     if not isinstance(value, str):
-        raise ConfigError(f'{name} must be a string. Set it in {settings.path}, like this: {name} = "..."')
+        given = "" if value is None else f", not {describe(value)}"
+        more = instead and f", or set {instead}"
+        raise ConfigError(f'{name} must be a string{given}. Set it in {settings.path}, like this: {name} = "..."{more}')
     return value

@@ -59,24 +59,31 @@ class RouteError(Exception):
 # it.
 CALL_FROM_LUA = """
 local route, redis, commands = ...
+local gsub, byte, char = string.gsub, string.byte, string.char
+-- lupa takes texts for UTF-8. Lua's are bytes: let each come out as the character of its number, as in latin-1.
+local function as_text(bytes)
+    return (gsub(bytes, "[\\128-\\255]", function(one)
+        return byte(one) < 192 and "\\194" .. one or "\\195" .. char(byte(one) - 64)
+    end))
+end
 for command in commands:gmatch("%a+") do
     if redis then
         rawset(redis, command, function(...)
             local words = {...}
-            for number = 1, select("#", ...) do words[number] = tostring(words[number]) end
+            for number = 1, select("#", ...) do words[number] = as_text(tostring(words[number])) end
             return coroutine.yield("ask", command, (unpack or table.unpack)(words))
         end)
     end
 end
 return function(address, tls, host, method, target, headers)
     local name = route({address = address, tls = tls, host = host, method = method, target = target, headers = headers})
-    if name == nil or type(name) == "string" then return "name", name end
-    return "name", false
+    if name == nil then return "name", nil end
+    return "name", type(name) == "string" and as_text(name)
 end
 """
 # The commands that a route may give: those that only look something up.
 COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen"
-MOST_QUESTIONS = 20  # that one route may ask
+MOST_QUESTIONS = 100  # that one route may ask
 LARGEST_REPLY = 262_144  # bytes that the answer to one may have
 SMALL_CHANGE = 64  # bytes that each entry of a list takes, besides its own
 
@@ -124,15 +131,15 @@ class Route:
             method, target, headers = request.method, request.target, request.headers
         start = functools.partial(self.start, address, request is None, host, method, target, headers)
         coroutine, (kind, *words) = self.guarded(start)
-        for _ in range(MOST_QUESTIONS):
-            if kind == "name":
-                break
+        questions = 0
+        while kind != "name":
+            questions += 1
+            if questions > MOST_QUESTIONS:
+                raise self.complain(f"it asked redis more than {MOST_QUESTIONS} questions")
             replies = None
             if self.connection.is_ready():
                 replies = yield functools.partial(self.put, words)
             kind, *words = self.guarded(self.resume, coroutine, replies)
-        else:
-            raise self.complain(f"it asked redis more than {MOST_QUESTIONS} questions")
         name = words[0] if words else None
         if name is False:
             raise self.complain("it returned neither the name of a host nor nil")
@@ -159,7 +166,7 @@ class Route:
 
     def put(self, words, tell):
         """Ask redis; tell(replies) is called when it has answered."""
-        self.connection.ask(tell, tuple(words))
+        self.connection.ask(tell, tuple(word.encode("latin-1") for word in words))
 
     def for_lua(self, replies):
         """Return what the function gets of redis's replies, or of None: the value, or nil and what is wrong."""

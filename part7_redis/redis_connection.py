@@ -13,7 +13,7 @@ import socket
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 
 from epollinterface import Deadlines, add_epoll_handler, call_later, remove_epoll_handler, repeat_epoll_event
-from netutils import create_backend_socket
+from netutils import NON_BLOCKING_STREAM, create_backend_socket
 
 try:
     import hiredis
@@ -23,12 +23,25 @@ except ImportError:
 ANSWER_SECONDS = 1  # that a question may take; then whoever asked is told that there is no answer
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5  # seconds between attempts to connect: each is twice the last one
 CONNECT_SECONDS = 2  # that a connect may take, and the greeting behind it
+FIRST_BEAT_SECONDS = 1  # until the first ping; its answer proves that the connection works
 BEAT_SECONDS = 5  # between pings; a redis that leaves one unanswered for as long is given up
 CHUNK = 65536  # bytes a read
 LONGEST_REPLY = 16_777_216  # bytes; more than that is no answer to any question of ours
 
 NOT_YET = object()  # hiredis: the reply is not all there
 DOWN, CONNECTING, GREETING, READY = "down", "connecting", "greeting", "ready"
+
+
+def unix_address(path):
+    """Return the address of a Unix socket, in the form in which getaddrinfo(3) lists others."""
+    return socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path
+
+
+def create_redis_socket(family):
+    """Return a new non-blocking socket of an address family, which may be that of Unix sockets."""
+    if family == socket.AF_UNIX:
+        return socket.socket(family, NON_BLOCKING_STREAM)
+    return create_backend_socket(family)
 
 
 class NoAnswer(Exception):
@@ -58,11 +71,14 @@ class Question:
 class RedisConnection:
     """Asks redis, and keeps connecting to it for as long as it takes."""
 
-    def __init__(self, backend, password=None, database=0, prefixes=()):
-        """Take a Backend, and the prefixes of the keys whose changes are to be told to the `listeners`."""
-        self.backend = backend
-        self.name = f"{backend.host}:{backend.port}"  # for the log
-        self.greeting = [("HELLO", "3", *(("AUTH", "default", password) if password else ()))]
+    def __init__(self, name, addresses, user="default", password=None, database=0, prefixes=()):
+        """Prepare; start() connects. The `listeners` hear about changes of the keys with these prefixes.
+
+        The addresses are as getaddrinfo(3) lists them; see also unix_address.
+        """
+        self.name = name  # for the log: ADDRESS:PORT, or a path
+        self.all_addresses = addresses
+        self.greeting = [("HELLO", "3", *(("AUTH", user, password) if password else ()))]
         self.greeting += [("SELECT", str(database))] if database else []
         tracking = [word for prefix in prefixes for word in ("PREFIX", prefix)]
         self.greeting.append(("CLIENT", "TRACKING", "ON", "BCAST", *tracking))
@@ -84,7 +100,7 @@ class RedisConnection:
 
     def start(self):
         """Begin connecting."""
-        self.addresses = iter(self.backend.addresses)
+        self.addresses = iter(self.all_addresses)
         self.connect(errno.EADDRNOTAVAIL)
 
     def ask(self, tell, *commands):
@@ -107,7 +123,7 @@ class RedisConnection:
         """Start connecting to the next address; with none left, wait a while, by this error."""
         for family, _, _, _, address in self.addresses:
             try:
-                self.socket = create_backend_socket(family)
+                self.socket = create_redis_socket(family)
                 self.fd = self.socket.fileno()
                 error_number = self.socket.connect_ex(address)
                 if error_number in (0, errno.EINPROGRESS):
@@ -148,7 +164,7 @@ class RedisConnection:
             self.complaint = None
         for listener in self.listeners:
             listener.connected()
-        call_later(BEAT_SECONDS, self.beat, self.number)
+        call_later(FIRST_BEAT_SECONDS, self.beat, self.number)
         self.send_waiting()
 
     def time_out(self, number):
@@ -163,7 +179,6 @@ class RedisConnection:
         if self.ping in self.sent:
             self.lose(f"no answer in {BEAT_SECONDS} s")
             return
-        self.pause = SHORTEST_PAUSE  # not before: it may be one that greets us, and ends the connection
         self.ping = Question([("PING",)], None)
         self.send(self.ping)
         call_later(BEAT_SECONDS, self.beat, number)
@@ -279,4 +294,6 @@ class RedisConnection:
         if len(question.replies) == len(question.commands):
             self.sent.popleft()
             self.deadlines.stop(question)
+            if self.state is READY:  # not before: it may be one that greets us, and ends the connection
+                self.pause = SHORTEST_PAUSE
             question.answer(question.replies)

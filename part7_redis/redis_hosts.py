@@ -8,6 +8,7 @@ import collections
 import functools
 import ipaddress
 import logging
+import math
 import time
 
 from backends import BalancedBackend
@@ -17,20 +18,25 @@ from redis_connection import NoAnswer, hiredis
 MOST_NAMES = 10_000  # that are kept, those with backends; and as many of those without
 MOST_MEMBERS = 1000  # backends of one name
 MOST_ASKED = str(MOST_MEMBERS + 1)  # of them; the last one tells that there are more
-COMPLAINT_PAUSE = 10  # seconds between log lines about one and the same key
-MOST_COMPLAINTS = 1000  # keys about which the log was told something
+COMPLAINT_PAUSE = 10  # seconds between log lines about the same key
+MOST_COMPLAINTS = 1000  # keys that have had one
 PREFIXES = ["hostnames:", "frontend:"]  # of the keys that matter
 
 
 class Entry:
     """What redis has said about a name."""
 
-    __slots__ = ("host", "is_fresh")
+    __slots__ = ("host", "is_fresh", "old_at")
 
-    def __init__(self, host):
-        """Take the Host, or None: there is no such name."""
+    def __init__(self, host, seconds=math.inf):
+        """The Host is None for a name without backends; after so many seconds redis drops what it has said."""
         self.host = host
         self.is_fresh = True  # nothing has been heard of a change
+        self.old_at = time.monotonic() + seconds
+
+    def is_good(self):
+        """Return True if redis would give the same answer now, as far as we know."""
+        return self.is_fresh and time.monotonic() < self.old_at
 
 
 class RedisHosts:
@@ -49,7 +55,7 @@ class RedisHosts:
         self.unknown = collections.OrderedDict()  # name -> Entry without one, so that these can't displace the others
         self.asked = {}  # name -> those who wait for the answer: functions of an Entry, or of None
         self.overtaken = set()  # names whose answer is on its way, and out of date already
-        self.quiet = collections.OrderedDict()  # key -> when the log may be told of it again (seconds)
+        self.quiet = collections.OrderedDict()  # what is ignored -> when the log may say so again (seconds)
         connection.listeners.append(self)
 
     def find(self, name):
@@ -59,7 +65,7 @@ class RedisHosts:
     def named(self, name):
         """Return the Host of a name, or None; a generator that yields what there is to wait for. Raises NoAnswer."""
         entry = self.known.get(name) or self.unknown.get(name)
-        if entry is None or not entry.is_fresh and self.connection.is_ready():
+        if entry is None or not entry.is_good() and self.connection.is_ready():
             answer = yield functools.partial(self.wait, name)
             entry = answer or entry
             if entry is None:
@@ -78,13 +84,17 @@ class RedisHosts:
         # As SMEMBERS does, SRANDMEMBER returns the whole set; but of one that is too big, only as many as we ask for.
         of_set = "SRANDMEMBER", f"hostnames:{name}:backends", MOST_ASKED
         of_list = "LRANGE", f"frontend:{name}", "0", MOST_ASKED
-        self.connection.ask(functools.partial(self.learn, name), of_set, of_list)
+        # First how long they have to live: one that expires between two commands is then empty, not kept for ever.
+        lives = [("PTTL", key) for _, key, *_ in (of_set, of_list)]
+        self.connection.ask(functools.partial(self.learn, name), *lives, of_set, of_list)
 
     def learn(self, name, replies):
-        """Take redis's replies about a name, and tell those who wait."""
+        """Keep what redis has said about a name, and tell the ones who wait."""
         entry = None
-        if replies is not None and self.are_answers(replies):
-            entry = Entry(self.make_host(name, *replies))
+        if replies is not None and self.are_answers(replies[2:]):
+            # It tells us when a key has expired, but only when it finds out itself, which may take seconds.
+            lives = [reply / 1000 for reply in replies[:2] if isinstance(reply, int) and reply >= 0]
+            entry = Entry(self.make_host(name, *replies[2:]), min(lives, default=math.inf))
             entry.is_fresh = name not in self.overtaken
             if entry.is_fresh or entry.host:  # its backends may be those of the Host before, which is no good any more
                 self.keep(name, entry)
@@ -97,7 +107,7 @@ class RedisHosts:
         for reply in replies:
             error = isinstance(reply, hiredis.ReplyError) and not str(reply).startswith("WRONGTYPE")
             if error or not isinstance(reply, list | hiredis.ReplyError):
-                self.complain("its answer", str(reply) if error else "it is no list")
+                self.complain("redis's answer", str(reply) if error else "it is no list")
                 return False
         return True
 
@@ -154,26 +164,26 @@ class RedisHosts:
     def read_members(self, key, reply, hipache=False):
         """Return the addresses and ports in a reply, sorted; log what is none of these."""
         if isinstance(reply, hiredis.ReplyError):
-            self.complain(key, str(reply))
+            self.complain(f"redis key {key}", str(reply))
             return []
         places = set()
         for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
             text = member.decode("latin-1") if isinstance(member, bytes) else f"{type(member)}"
             place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
             if place is None:
-                self.complain(key, f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
+                self.complain(f"a member of redis key {key}", f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
             elif len(places) < MOST_MEMBERS:
                 places.add(place)
             else:
-                self.complain(key, f"more than {MOST_MEMBERS} backends")
+                self.complain(f"members of redis key {key}", f"it has more than {MOST_MEMBERS}")
         return sorted(places)
 
-    def complain(self, key, what):
-        """Log what is wrong with a key, unless that was done a moment ago."""
+    def complain(self, what, why):
+        """Log what is ignored, and why, unless that was done a moment ago."""
         now = time.monotonic()
-        if now >= self.quiet.get(key, 0):
-            logging.error("redis: %s is of no use: %s", key, what)
-            self.quiet[key] = now + COMPLAINT_PAUSE
+        if now >= self.quiet.get(what, 0):
+            logging.error("ignoring %s: %s", what, why)
+            self.quiet[what] = now + COMPLAINT_PAUSE
             if len(self.quiet) > MOST_COMPLAINTS:
                 self.quiet.popitem(last=False)
 

@@ -5,13 +5,16 @@ Times in a config are milliseconds, as in the posts' "check interval=3000 rise=2
 they are seconds.
 """
 
+import contextlib
 import difflib
 import functools
 import ipaddress
+import os
+import socket
 
 from backends import BackendSet, BalancedBackend
 from balance import BALANCES, LuaBalance
-from config import ConfigError, get_config_opt, is_function, is_table
+from config import ConfigError, describe, get_config_opt, is_function, is_table
 from gates import Entrance, HttpGate, OpenEntrance, TlsGate
 from health import Check, Checker
 from hosts import DEFAULT, Host, HostTable, Route
@@ -19,14 +22,16 @@ from http_request import httptools
 from names import host_name
 from netutils import Backend
 from proxy_protocol import own_check_header
-from redis_connection import RedisConnection, hiredis
+from redis_connection import RedisConnection, hiredis, unix_address
 from redis_hosts import PREFIXES, RedisHosts
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
 HEAVIEST = 100  # that a weight may be
 LONGEST_SEND = 4096  # bytes that check.send may be; this many fit into the buffer of every fresh socket
 MOST_BACKENDS = 1000
+PORT = "a port, a number from 1 to 65535"
 MOST_HOSTS = 10_000
+LONGEST_PATH = 107  # bytes that the path of a Unix socket may have: see unix(7)
 
 # What a config may set. Its other globals are its own business, unless they look like a slip.
 NAMES = ["listenPort", "backendAddress", "backendPort", "backends", "balance", "check", "maxFails", "failTimeout"]
@@ -38,9 +43,14 @@ INHERITED = ["balance", "check", "maxFails", "failTimeout", "connectTimeout"]
 OF_A_HOST = ["backends", *INHERITED, "sendProxyProtocol"]
 
 
-def refuse(name, what):
-    """Raise ConfigError: the setting of this full name has to be something else."""
-    raise ConfigError(f"Error parsing config file: {name} must be {what}.")
+def refuse(name, what, given):
+    """Raise ConfigError: the setting of this full name must be something else than what was given: see not_this()."""
+    raise ConfigError(f"Error parsing config file: {name} must be {what}, {given}.")
+
+
+def not_this(value):
+    """Return what a message says about a wrong value; None is one that is missing."""
+    return "and it is missing" if value is None else f"not {describe(value)}"
 
 
 def check_names(names, known, prefix=""):
@@ -50,23 +60,25 @@ def check_names(names, known, prefix=""):
             continue
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.8 if not prefix else 0.6)
         if near or prefix:
-            full = f"{prefix}.{name}" if isinstance(name, str) and prefix else f"{prefix}[{name}]" if prefix else name
+            inner = f".{name}" if isinstance(name, str) and name.isidentifier() else f"[{describe(name)}]"
+            full = prefix + inner if prefix else name
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise ConfigError(f"Error parsing config file: {full} is no setting: {hint}")
+            raise ConfigError(f"Error parsing config file: unknown setting {full}: {hint}")
 
 
 def read_whole_number(value, name, low, high):
-    """Return a whole number between two others; a text of digits will do, as everywhere in Lua."""
+    """Return a whole number between two others; a text of digits is one, as everywhere in Lua."""
+    number = value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
-        value = int(value)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or value != value // 1
-        or not low <= value <= high
-    ):
-        refuse(name, f"a whole number from {low} to {high}")
-    return int(value)
+        number = int(value)
+    if not is_number(number) or number != number // 1 or not low <= number <= high:
+        refuse(name, f"a whole number from {low} to {high}", not_this(value))
+    return int(number)
+
+
+def is_number(value):
+    """Return True for a number of Lua's."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_seconds(value, name, default, low=1):
@@ -74,26 +86,43 @@ def read_seconds(value, name, default, low=1):
     return read_whole_number(default if value is None else value, name, low, LONGEST) / 1000
 
 
-def read_text(value, name, what="a string"):
-    """Return a string that is not empty; a number will do."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = f"{value:.14g}"
-    if not isinstance(value, str) or not value:
-        refuse(name, what)
-    return value
+def read_text(value, name, what="a string that is not empty"):
+    """Return a string that is not empty; a number counts as one."""
+    text = f"{value:.14g}" if is_number(value) else value
+    if not isinstance(text, str) or not text:
+        refuse(name, what, not_this(value))
+    return text
+
+
+def read_port(value, name):
+    """Return a port as a string: a number, or the name of a service that this machine knows."""
+    text = read_text(value, name, PORT)
+    is_port = text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) < 65536
+    if not is_port and text[:1].isalpha():  # as in /etc/services
+        with contextlib.suppress(OSError, ValueError):
+            is_port = bool(socket.getservbyname(text, "tcp"))
+    if not is_port:
+        refuse(name, PORT, not_this(value))
+    return text
+
+
+def read_own_port(settings, name):
+    """Return a port that is a global of the config."""
+    get_config_opt(settings, name)
+    return read_port(settings.get(name), name)
 
 
 def read_flag(value, name):
     """Return a boolean; nil is false."""
-    if value not in (None, True, False) or isinstance(value, (int, float)) and not isinstance(value, bool):
-        refuse(name, "true or false")
+    if value is not None and not isinstance(value, bool):
+        refuse(name, "true or false", not_this(value))
     return bool(value)
 
 
 def read_table(settings, value, name, fields):
     """Return a Lua table as a dictionary; raise ConfigError if it isn't one, or has an unknown field."""
     if not is_table(value):
-        refuse(name, f"a table: {{{', '.join(fields)}}}")
+        refuse(name, f"a table: {{{', '.join(fields)}}}", not_this(value))
     table = settings.to_dict(value, name)
     check_names(table, fields, prefix=name)
     return table
@@ -102,19 +131,21 @@ def read_table(settings, value, name, fields):
 def read_list(settings, value, name, what):
     """Return a Lua table with the keys 1, 2, 3 and so on as a list; raise ConfigError when it is something else."""
     if not is_table(value):
-        refuse(name, f"a list of {what}")
+        refuse(name, f"a list of {what}", not_this(value))
     table = settings.to_dict(value, name)
-    if sorted(table, key=str) != sorted(range(1, len(table) + 1), key=str):
-        refuse(name, f"a list of {what}, without gaps and without names")
-    return [table[number] for number in range(1, len(table) + 1)]
+    numbers = range(1, len(table) + 1)
+    for key in table:
+        if not is_number(key) or key not in numbers:
+            refuse(name, f"a list of {what}, without gaps and without names", f"not a table with [{describe(key)}]")
+    return [table[number] for number in numbers]
 
 
 def read_backend(settings, value, name):
     """Return a BalancedBackend, looked up; raise ConfigError, or OSError when it can't be found."""
     table = read_table(settings, value, name, ["address", "port", "weight", "backup"])
     return BalancedBackend(
-        read_text(table.get("address"), f"{name}.address", "a string, a name or an address"),
-        read_text(table.get("port"), f"{name}.port", "a port: a string, or a number, from 1 to 65535"),
+        read_text(table.get("address"), f"{name}.address", "a name or an address"),
+        read_port(table.get("port"), f"{name}.port"),
         read_whole_number(table.get("weight", 1), f"{name}.weight", 1, HEAVIEST),
         read_flag(table.get("backup"), f"{name}.backup"),
     )
@@ -143,17 +174,19 @@ def read_backends(scope):
     settings = scope.settings
     value, full = scope.get("backends")
     if value is None and not scope.prefix:
-        return [BalancedBackend(*(get_config_opt(settings, name) for name in ("backendAddress", "backendPort")))]
+        get_config_opt(settings, "backendAddress", instead="backends, hosts or redis")
+        address = read_text(settings.get("backendAddress"), "backendAddress", "a name or an address")
+        return [BalancedBackend(address, read_own_port(settings, "backendPort"))]
     if not scope.prefix and (settings.get("backendAddress") is not None or settings.get("backendPort") is not None):
         raise ConfigError(
             "Error parsing config file: set either backends, or backendAddress and backendPort, not both."
         )
     values = read_list(settings, value, full, "tables: {{address = ..., port = ...}, ...}")
     if not 1 <= len(values) <= MOST_BACKENDS:
-        refuse(full, f"a list of 1 to {MOST_BACKENDS} backends")
+        refuse(full, f"a list of 1 to {MOST_BACKENDS} backends", f"not {len(values)}")
     backends = [read_backend(settings, value, f"{full}[{number}]") for number, value in enumerate(values, 1)]
     if all(backend.backup for backend in backends):
-        refuse(full, "a list in which at least one is no backup")
+        refuse(full, "a list in which at least one is no backup", "not backups alone")
     return backends
 
 
@@ -165,7 +198,7 @@ def read_balance(scope, backends):
     if value is None:
         value = "round_robin"
     if not isinstance(value, str) or value not in BALANCES:
-        refuse(full, f"one of {', '.join(BALANCES)}, or a function")
+        refuse(full, f"one of {', '.join(BALANCES)}, or a function", not_this(value))
     return BALANCES[value]
 
 
@@ -178,37 +211,50 @@ def read_check(scope, greeting=b""):
     table = read_table(settings, value, full, ["interval", "rise", "fall", "timeout", "type", "send", "expect"])
     kind = table.get("type", "tcp")
     if kind not in ("tcp", "http"):
-        refuse(f"{full}.type", '"tcp" or "http"')
+        refuse(f"{full}.type", '"tcp" or "http"', not_this(kind))
     for name in ("send", "expect"):
         if kind == "tcp" and name in table:
             raise ConfigError(f'Error parsing config file: {full}.{name} needs {full}.type = "http".')
     send = read_text(table.get("send", "GET / HTTP/1.0\r\n\r\n"), f"{full}.send")
     if len(send.encode()) > LONGEST_SEND:
-        refuse(f"{full}.send", f"at most {LONGEST_SEND} bytes")
-    expect = [200, 399]
-    if "expect" in table:
-        expect = read_list(settings, table["expect"], f"{full}.expect", "two status codes: {200, 399}")
-        if len(expect) != 2:
-            refuse(f"{full}.expect", "two status codes, the lowest and the highest: {200, 399}")
-    low, high = (read_whole_number(code, f"{full}.expect[{n}]", 100, 599) for n, code in enumerate(expect, 1))
+        refuse(f"{full}.send", f"at most {LONGEST_SEND} bytes", f"not {len(send.encode())}")
     return Check(
         interval=read_seconds(table.get("interval"), f"{full}.interval", 3000, low=10),
         rise=read_whole_number(table.get("rise", 2), f"{full}.rise", 1, 1000),
         fall=read_whole_number(table.get("fall", 5), f"{full}.fall", 1, 1000),
         timeout=read_seconds(table.get("timeout"), f"{full}.timeout", 1000),
         request=greeting + send.encode() if kind == "http" else None,
-        expect=range(low, high + 1),
+        expect=read_expect(settings, table.get("expect"), f"{full}.expect"),
     )
 
 
+def read_expect(settings, value, name):
+    """Return the range of status codes that are good."""
+    if value is None:
+        return range(200, 400)
+    codes = read_list(settings, value, name, "two status codes: {200, 399}")
+    codes = [read_whole_number(code, f"{name}[{number}]", 100, 599) for number, code in enumerate(codes, 1)]
+    if len(codes) != 2 or codes[0] > codes[1]:
+        given = ", ".join(map(str, codes[:3])) + (", ..." if len(codes) > 3 else "")
+        refuse(name, "two status codes, the lowest and the highest: {200, 399}", f"not {{{given}}}")
+    return range(codes[0], codes[1] + 1)
+
+
 def read_backend_set(scope, checkers, greeting=b""):
-    """Return the BackendSet that a scope describes; append the Checkers of its backends to a list."""
+    """Return the BackendSet that a scope describes; add the Checkers of its backends, a dictionary: see add_checks."""
     backends = read_backends(scope)
     check = read_check(scope, greeting)
     backend_set = make_backend_set(scope, backends)
     if check is not None:
-        checkers += [Checker(check, backend, backend_set) for backend in backends]
+        add_checks(checkers, check, backends)
     return backend_set
+
+
+def add_checks(checkers, check, backends):
+    """Have backends checked; an address that has a Checker already, by the same rules, is not checked twice."""
+    for backend in backends:
+        checker = checkers.setdefault((check, backend.name), Checker(check, []))
+        checker.backends.append(backend)
 
 
 def make_backend_set(scope, backends):
@@ -227,36 +273,37 @@ def make_backend_set(scope, backends):
 def read_host_name(key, full):
     """Return a key of `hosts` in the form in which names are compared."""
     if not isinstance(key, str):
-        refuse(full, 'under a name: ["site1.localhost"] = {backends = ...}')
+        refuse(full, 'under a name: ["site1.localhost"] = {backends = ...}', f"not under {describe(key)}")
     if key == DEFAULT:
         return key
     star, rest = ("*.", key[2:]) if key.startswith("*.") else ("", key)
     name = host_name(f"{rest}:80")  # which it is not, when it has a port already
     if name is None:
-        refuse(full, '"default", or the name of a host, without a port, or "*." and the end of such names')
+        what = '"default", or the name of a host, without a port, or "*." and the end of such names'
+        raise ConfigError(f"Error parsing config file: {full} must be {what}.")
     return star + name
 
 
 def read_hosts(settings, checkers):
-    """Return the HostTable that `hosts` describes; append the Checkers of all the backends to a list."""
+    """Return the HostTable that `hosts` describes; add the Checkers of all the backends to a dictionary."""
     value = settings.get("hosts")
     if value is None:  # all of them are in redis
         return HostTable([])
     if not is_table(value):
-        refuse("hosts", 'a table: {["site1.localhost"] = {backends = ...}, ...}')
+        refuse("hosts", 'a table: {["site1.localhost"] = {backends = ...}, ...}', not_this(value))
     table = settings.to_dict(value, "hosts")
     if not 1 <= len(table) <= MOST_HOSTS:
-        refuse("hosts", f"a table of 1 to {MOST_HOSTS} hosts")
+        refuse("hosts", f"a table of 1 to {MOST_HOSTS} hosts", f"not {len(table)}")
     hosts = {}
     for key, value in table.items():
-        full = f'hosts["{key}"]' if isinstance(key, str) else f"hosts[{key}]"
+        full = f"hosts[{describe(key)}]"
         name = read_host_name(key, full)
         if name in hosts:
             raise ConfigError(f"Error parsing config file: {full} is there twice: names are compared in lower case.")
         fields = read_table(settings, value, full, OF_A_HOST)
-        if fields.get("sendProxyProtocol") not in (None, "v1", "v2"):
-            refuse(f"{full}.sendProxyProtocol", '"v1" or "v2"')
         version = fields.get("sendProxyProtocol")
+        if version not in (None, "v1", "v2"):
+            refuse(f"{full}.sendProxyProtocol", '"v1" or "v2"', not_this(version))
         scope = Scope(settings, fields, f"{full}.")
         greeting = own_check_header(version) if version else b""
         hosts[name] = Host(name, read_backend_set(scope, checkers, greeting), version)
@@ -280,7 +327,7 @@ def read_networks(settings):
         try:
             networks.append(ipaddress.ip_network(text if isinstance(text, str) else ""))
         except ValueError:
-            refuse(f"trustedProxies[{number}]", 'an address or a network, such as "10.0.0.0/8"')
+            refuse(f"trustedProxies[{number}]", 'an address or a network, such as "10.0.0.0/8"', not_this(text))
 
     def is_trusted(address):
         """Tell whether what this client says about others is believed."""
@@ -299,16 +346,34 @@ def read_redis(settings):
         raise ConfigError(
             "redis needs hiredis, which reads its replies, and it is missing. Install it: pip install hiredis"
         )
-    table = read_table(settings, value, "redis", ["address", "port", "password", "database"])
-    backend = Backend(
-        read_text(table.get("address"), "redis.address", "a string, a name or an address"),
-        read_text(table.get("port", "6379"), "redis.port", "a port: a string, or a number, from 1 to 65535"),
-    )
+    table = read_table(settings, value, "redis", ["address", "port", "path", "user", "password", "database"])
+    name, addresses = read_redis_place(table)
+    user = read_text(table.get("user", "default"), "redis.user")
     password = table.get("password")
     if password is not None:
         password = read_text(password, "redis.password")
+    elif "user" in table:
+        raise ConfigError("Error parsing config file: redis.user needs redis.password.")
     database = read_whole_number(table.get("database", 0), "redis.database", 0, 1_000_000)
-    return RedisConnection(backend, password, database, PREFIXES)
+    return RedisConnection(name, addresses, user, password, database, PREFIXES)
+
+
+def read_redis_place(table):
+    """Return where redis is: its name for the log, and its addresses."""
+    if "path" not in table:
+        backend = Backend(
+            read_text(table.get("address"), "redis.address", "a name or an address (or set redis.path)"),
+            read_port(table.get("port", "6379"), "redis.port"),
+        )
+        return f"{backend.host}:{backend.port}", backend.addresses
+    for name in ("address", "port"):
+        if name in table:
+            raise ConfigError(f"Error parsing config file: set either redis.path, or redis.{name}, not both.")
+    what = f"the path of a Unix socket, at most {LONGEST_PATH} bytes"
+    path = read_text(table["path"], "redis.path", what)
+    if len(os.fsencode(path)) > LONGEST_PATH or "\0" in path:
+        refuse("redis.path", what, not_this(path))
+    return path, [unix_address(path)]
 
 
 def read_route(settings, redis):
@@ -317,7 +382,7 @@ def read_route(settings, redis):
     if value is None:
         return None
     if not is_function(value):
-        refuse("route", "a function: function route(request) return ... end")
+        refuse("route", "a function: function route(request) return ... end", not_this(value))
     return Route(settings.lua, value, redis and settings.get("redis"), redis)
 
 
@@ -329,13 +394,13 @@ def read_settings(settings):
     Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
     """
     check_names(settings.names(), NAMES)
-    checkers = []
+    checkers = {}
     if settings.get("hosts") is None and settings.get("redis") is None:
         for name in NEED_HOSTS:
             if settings.get(name) is not None:
                 raise ConfigError(f"Error parsing config file: {name} needs hosts, or redis.")
-        port = get_config_opt(settings, "listenPort")
-        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers
+        port = read_own_port(settings, "listenPort")
+        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers.values()
     for name in ("backends", "backendAddress", "backendPort"):
         if settings.get(name) is not None:
             raise ConfigError(f"Error parsing config file: set either hosts or redis, or {name}, not both.")
@@ -345,7 +410,6 @@ def read_settings(settings):
             f"{name} needs httptools, which reads the requests, and it is missing. Install it: pip install httptools"
         )
     redis = read_redis(settings)
-    checkers += [redis] if redis else []
     more = {
         "hosts": read_hosts(settings, checkers),
         "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
@@ -362,7 +426,8 @@ def read_settings(settings):
         entrances["listenTlsPort"] = Entrance(TlsGate, redis_hosts=redis_hosts, **more)
         if settings.get("listenPort") is None:  # TLS alone
             del entrances["listenPort"]
-    ports = {name: get_config_opt(settings, name) for name in entrances}
+    ports = {name: read_own_port(settings, name) for name in entrances}
     if len(set(ports.values())) < len(ports):
-        raise ConfigError("Error parsing config file: listenTlsPort must be another port than listenPort.")
-    return [(ports[name], entrance) for name, entrance in entrances.items()], checkers
+        refuse("listenTlsPort", "another port than listenPort", f"not {ports['listenPort']} too")
+    starters = [*([redis] if redis else []), *checkers.values()]
+    return [(ports[name], entrance) for name, entrance in entrances.items()], starters

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -96,10 +97,26 @@ def test_an_impossible_port_is_named(part, port, tmp_path):
             line = start_badly(part, tmp_path, **ports)
             assert line == f"{port!r} is not a port: a port is a number from 1 to 65535.\n"
         return
-    line = start_badly(part, tmp_path, port=port)
-    assert line.startswith(f"Couldn't listen on port {port}: ")
-    line = start_badly(part, tmp_path, backend_port=port)
-    assert line.startswith(f"Couldn't find backend {HOST}:{port}: ")
+    lines = [start_badly(part, tmp_path, port=port), start_badly(part, tmp_path, backend_port=port)]
+    if part < 5:
+        assert lines[0].startswith(f"Couldn't listen on port {port}: ")
+        assert lines[1].startswith(f"Couldn't find backend {HOST}:{port}: ")
+        return
+    given = f'"{port}"' if len(port) < 100 else f'"{port[:60]}..."'
+    for name, line in zip(["listenPort", "backendPort"], lines, strict=True):
+        wrong = f"{name} must be a port, a number from 1 to 65535, not {given}."
+        assert line == f"Error parsing config file: {wrong}\n"
+
+
+@pytest.mark.parametrize("part", list(PARTS)[4:], ids=PARTS.get)
+def test_a_port_may_be_a_service(part, tmp_path):
+    """By its name, as in /etc/services: what is wrong here is something else."""
+    try:
+        socket.getservbyname("http", "tcp")
+    except OSError:
+        pytest.skip("this machine has no /etc/services")
+    line = start_badly(part, tmp_path, backend_host="no-such-name.invalid", backend_port="http")
+    assert line.startswith("Couldn't find backend no-such-name.invalid:http: ")
 
 
 @ALL_PARTS

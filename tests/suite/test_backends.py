@@ -17,6 +17,7 @@ from support.peers import (
     HOST,
     LONG_PATIENCE,
     PATIENCE,
+    Backend,
     CollectingBackend,
     EchoBackend,
     FullBackend,
@@ -419,6 +420,93 @@ def test_the_status_has_to_be_between_two(start, expect, well):
         wait_for_log(proxy, f"{HOST}:{name} is down", f"it answered {200 if well else 503}")
 
 
+class Says(Backend):
+    """Answers each request with the same pieces, a moment apart, and ends the connection, unless it keeps it open."""
+
+    def __init__(self, *pieces, keeps=False):
+        """Take the pieces (bytes)."""
+        self.pieces = pieces
+        self.keeps = keeps
+        self.seconds = []  # that each connection has lasted
+        super().__init__()
+
+    def serve(self, connection):
+        """Answer, and wait for the end."""
+        start = time.monotonic()
+        self.receive(connection)
+        for piece in self.pieces:
+            self.send(connection, piece)
+            time.sleep(0.01)
+        if not self.keeps:
+            connection.shutdown(socket.SHUT_WR)
+        while self.receive(connection):
+            pass
+        self.seconds.append(time.monotonic() - start)
+
+
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload" + b"\r\nX-Long: " + 2000 * b"x" + b"\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+OK_PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@behaviour("health checks")
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [CONTINUE + OK_PAGE],
+        [EARLY_HINTS, OK_PAGE],
+        [CONTINUE, EARLY_HINTS, CONTINUE[:-2], CONTINUE[-2:-1], CONTINUE[-1:] + OK_PAGE[:5], OK_PAGE[5:]],
+        [b"HTTP/1.1 100\n\n" + OK_PAGE],
+    ],
+    ids=["100", "103", "in pieces", "no phrase"],
+)
+def test_an_interim_answer_does_not_decide_a_check(start, pieces):
+    """100 or 103 comes before the final status (RFC 9110, section 15.2): that one counts."""
+    late = [CONTINUE, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"]
+    with Says(*pieces) as good, Says(*late) as bad:
+        proxy = start(good, bad, more=check_text(type="http", fall=1))
+        wait_for_log(proxy, f"{HOST}:{bad.port} is down", "it answered 503")
+        wait_until(lambda: len(good.seconds) >= 3, "three checks of the good one", LONG_PATIENCE)
+        assert f"{HOST}:{good.port} is down" not in proxy.errors(), proxy.errors()
+
+
+@behaviour("health checks")
+@pytest.mark.parametrize("answer", [EARLY_HINTS.replace(b"xx", 20 * b"xx"), CONTINUE, b"HTTP/1.1 101 Go\r\n\r\n"])
+def test_an_interim_answer_alone_is_a_failed_check(start, answer):
+    """One that is far too long, one that nothing follows; and 101, which is final: no page comes after it."""
+    with Says(answer) as bad, HttpBackend() as good:
+        proxy = start(bad, good, more=check_text(type="http", fall=1))
+        wait_for_log(proxy, f"{HOST}:{bad.port} is down")
+
+
+@behaviour("health checks")
+def test_a_check_of_a_large_page_is_no_reset_to_the_backend(start):
+    """The status is enough for the check, but the rest is read, up to a megabyte, before the connection is closed."""
+    page = b"HTTP/1.0 200 OK\r\n\r\n" + 300_000 * b"x"
+    with Says(page, 300_000 * b"x", 300_000 * b"x") as large, HttpBackend() as other:
+        proxy = start(large, other, more=check_text(type="http", interval=500))
+        wait_until(lambda: len(large.connections) >= 6, "six checks", LONG_PATIENCE)
+        told = f"{large.resets} of {len(large.connections)} checks ended in a reset"
+        assert large.resets <= 2, (
+            f"{told}. Hint: what does close() do with bytes that nobody has read?"
+        )  # a busy machine
+        assert proxy.errors() == ""
+
+
+@behaviour("health checks")
+def test_a_check_does_not_read_for_ever(start):
+    """Neither a page without an end, nor on a connection that stays open after the page; the next checks do come."""
+    with (
+        Says(*[b"HTTP/1.0 200 OK\r\n\r\n", *100_000 * [65536 * b"x"]]) as endless,
+        Says(OK_PAGE, keeps=True) as open_end,
+    ):
+        proxy = start(endless, open_end, more=check_text(type="http", interval=1500, timeout=1400))
+        wait_until(lambda: len(open_end.seconds) >= 2 and endless.resets >= 2, "two checks of each", LONG_PATIENCE)
+        assert min(open_end.seconds) < 1, f"a check held its connection for {open_end.seconds} s"
+        assert endless.sent < 100_000_000
+        assert proxy.errors() == ""
+
+
 # --- Lua chooses -------------------------------------------------------------------------------------
 
 
@@ -544,42 +632,196 @@ GOOD = "{address = '127.0.0.1', port = '9'}"
 @pytest.mark.parametrize(
     "config, words",
     [
-        ("backends = 'two'", ["backends must be a list"]),
-        ("backends = {}", ["backends must be a list of 1"]),
-        (f"backends = {{{GOOD}, [3] = {GOOD}}}", ["backends must be a list", "gaps"]),
-        (f"backends = {{{GOOD}, 'x'}}", ["backends[2] must be a table"]),
-        (f"backends = {{{GOOD}, {{address = '127.0.0.1'}}}}", ["backends[2].port must be a port"]),
-        (f"backends = {{{GOOD}, {{address = '127.0.0.1', port = {{}}}}}}", ["backends[2].port must be a port"]),
-        (f"backends = {{{GOOD}, {{address = '127.0.0.1', port = '99999'}}}}", ["127.0.0.1:99999", "from 1 to 65535"]),
-        ("backends = {{port = '9'}}", ["backends[1].address must be"]),
-        ("backends = {{address = '127.0.0.1', port = '9', weight = 0}}", ["backends[1].weight must be a whole number"]),
+        ("backends = 'two'", ["backends must be a list of tables: {{address = ..., port = ...}, ...}", 'not "two".']),
+        ("backends = {}", ["backends must be a list of 1 to 1000 backends, not 0."]),
+        (
+            f"backends = {{{GOOD}, [3] = {GOOD}}}",
+            [
+                "backends must be a list of tables: {{address = ..., port = ...}, ...}",
+                "without gaps and without names, not a table with [3].",
+            ],
+        ),
+        (f"backends = {{{GOOD}, 'x'}}", ['backends[2] must be a table: {address, port, weight, backup}, not "x".']),
+        (
+            f"backends = {{{GOOD}, {{address = '127.0.0.1'}}}}",
+            ["backends[2].port must be a port, a number from 1 to 65535, and it is missing."],
+        ),
+        (
+            f"backends = {{{GOOD}, {{address = '127.0.0.1', port = {{}}}}}}",
+            ["backends[2].port must be a port, a number from 1 to 65535, not a table."],
+        ),
+        (
+            f"backends = {{{GOOD}, {{address = '127.0.0.1', port = '99999'}}}}",
+            ['backends[2].port must be a port, a number from 1 to 65535, not "99999".'],
+        ),
+        ("backends = {{port = '9'}}", ["backends[1].address must be a name or an address, and it is missing."]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', weight = 0}}",
+            ["backends[1].weight must be a whole number from 1 to 100, not 0."],
+        ),
         (
             "backends = {{address = '127.0.0.1', port = '9', weight = 1.5}}",
-            ["backends[1].weight must be a whole number"],
+            ["backends[1].weight must be a whole number from 1 to 100, not 1.5."],
         ),
-        ("backends = {{address = '127.0.0.1', port = '9', wieght = 2}}", ["backends[1].wieght", "mean weight?"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', wieght = 2}}",
+            ["unknown setting backends[1].wieght: did you mean weight?"],
+        ),
         (
             "backends = {{address = '127.0.0.1', port = '9', backup = 'yes'}}",
-            ["backends[1].backup must be true or false"],
+            ['backends[1].backup must be true or false, not "yes".'],
         ),
-        ("backends = {{address = '127.0.0.1', port = '9', backup = true}}", ["backends must be", "no backup"]),
-        (f"backends = {{{GOOD}}} backendPort = '9'", ["either backends, or backendAddress"]),
-        (f"backends = {{{GOOD}}} balance = 'sometimes'", ["balance must be one of round_robin"]),
-        (f"backends = {{{GOOD}}} balance = 3", ["balance must be one of round_robin"]),
-        (f"backends = {{{GOOD}}} check = true", ["check must be a table"]),
-        (f"backends = {{{GOOD}}} check = {{interval = 'soon'}}", ["check.interval must be a whole number"]),
-        (f"backends = {{{GOOD}}} check = {{rise = 0}}", ["check.rise must be a whole number"]),
-        (f"backends = {{{GOOD}}} check = {{tiemout = 5}}", ["check.tiemout", "mean timeout?"]),
-        (f"backends = {{{GOOD}}} check = {{type = 'ftp'}}", ['check.type must be "tcp" or "http"']),
-        (f"backends = {{{GOOD}}} check = {{send = 'x'}}", ["check.send needs check.type"]),
-        (f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{200}}}}", ["check.expect must be two"]),
-        (f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{20, 399}}}}", ["check.expect[1] must be"]),
-        (f"backends = {{{GOOD}}} maxFails = -1", ["maxFails must be a whole number from 0"]),
-        (f"backends = {{{GOOD}}} failTimeout = 0", ["failTimeout must be a whole number from 1"]),
-        (f"backends = {{{GOOD}}} connectTimeout = 0/0", ["connectTimeout must be a whole number"]),
-        (f"backends = {{{GOOD}}} maxFail = 3", ["maxFail", "did you mean maxFails?"]),
-        (f"backends = {{{GOOD}}} ballance = 'random'", ["ballance", "did you mean balance?"]),
-        ("backends = {{address = '127.0.0.1', port = '9', ['\\255'] = 1}}", ["backends[1]", "UTF-8"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', backup = true}}",
+            ["backends must be a list in which at least one is no backup, not backups alone."],
+        ),
+        (
+            f"backends = {{{GOOD}}} backendPort = '9'",
+            ["set either backends, or backendAddress and backendPort, not both."],
+        ),
+        (
+            f"backends = {{{GOOD}}} balance = 'sometimes'",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", 'not "sometimes".'],
+        ),
+        (
+            f"backends = {{{GOOD}}} balance = 3",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", "not 3."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = true",
+            ["check", "must be a table: {interval, rise, fall, timeout, type, send, expect}, not true."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = {{interval = 'soon'}}",
+            ['check.interval must be a whole number from 10 to 3600000, not "soon".'],
+        ),
+        (f"backends = {{{GOOD}}} check = {{rise = 0}}", ["check.rise must be a whole number from 1 to 1000, not 0."]),
+        (f"backends = {{{GOOD}}} check = {{tiemout = 5}}", ["unknown setting check.tiemout: did you mean timeout?"]),
+        (f"backends = {{{GOOD}}} check = {{type = 'ftp'}}", ['check.type must be "tcp" or "http", not "ftp".']),
+        (f"backends = {{{GOOD}}} check = {{send = 'x'}}", ['check.send needs check.type = "http".']),
+        (
+            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{200}}}}",
+            ["check.expect must be two status codes, the lowest and the highest: {200, 399}", "not {200}."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{20, 399}}}}",
+            ["check.expect[1] must be a whole number from 100 to 599, not 20."],
+        ),
+        (f"backends = {{{GOOD}}} maxFails = -1", ["maxFails must be a whole number from 0 to 1000, not -1."]),
+        (f"backends = {{{GOOD}}} failTimeout = 0", ["failTimeout must be a whole number from 1 to 3600000, not 0."]),
+        (
+            f"backends = {{{GOOD}}} connectTimeout = 0/0",
+            ["connectTimeout must be a whole number from 1 to 3600000, not nan."],
+        ),
+        (f"backends = {{{GOOD}}} maxFail = 3", ["unknown setting maxFail: did you mean maxFails?"]),
+        (f"backends = {{{GOOD}}} ballance = 'random'", ["unknown setting ballance: did you mean balance?"]),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', ['\\255'] = 1}}",
+            ["backends[1] has a text that is not UTF-8."],
+        ),
+        (
+            'listenPort = "99999" backendAddress = "127.0.0.1" backendPort = "9"',
+            ['listenPort must be a port, a number from 1 to 65535, not "99999".'],
+        ),
+        (
+            'listenPort = 8000.5 backendAddress = "127.0.0.1" backendPort = "9"',
+            ["listenPort must be a port, a number from 1 to 65535, not 8000.5."],
+        ),
+        (
+            'listenPort = {} backendAddress = "127.0.0.1" backendPort = "9"',
+            ["listenPort must be a string, not a table. Set it in ", ', like this: listenPort = "..."'],
+        ),
+        ("listenPort = nil", ["listenPort must be a string. Set it in ", ', like this: listenPort = "..."']),
+        (
+            'backendAddress = "127.0.0.1" backendPort = "eight"',
+            ['backendPort must be a port, a number from 1 to 65535, not "eight".'],
+        ),
+        (
+            'backendAddress = "127.0.0.1"',
+            ["backendPort must be a string. Set it in ", ', like this: backendPort = "..."'],
+        ),
+        ('backendAddress = "" backendPort = 9', ['backendAddress must be a name or an address, not "".']),
+        (
+            "backendAddress = true backendPort = 9",
+            [
+                "backendAddress must be a string, not true. Set it in ",
+                ', like this: backendAddress = "...", or set backends',
+            ],
+        ),
+        (
+            "x = 1",
+            ["backendAddress must be a string. Set it in ", ', like this: backendAddress = "...", or set backends'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "70000"}}',
+            ['backends[1].port must be a port, a number from 1 to 65535, not "70000".'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = ("9"):rep(5000)}}',
+            [
+                "backends[1].port must be a port, a number from 1 to 65535",
+                'not "999999999999999999999999999999999999999999999999999999999999...".',
+            ],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "a\\nb\\r\'\\""}}',
+            ['backends[1].port must be a port, a number from 1 to 65535, not "a\\nb\\r\'"".'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = 1/0}}',
+            ["backends[1].port must be a port, a number from 1 to 65535, not inf."],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = function() end}}',
+            ["backends[1].port must be a port, a number from 1 to 65535, not a function."],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", ["a b"] = 1}}',
+            ['unknown setting backends[1]["a b"]: there are address, port, weight, backup.'],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", [{}] = 1}}',
+            ["unknown setting backends[1][a table]: there are address, port, weight, backup."],
+        ),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", colour = 1}}',
+            ["unknown setting backends[1].colour: there are address, port, weight, backup."],
+        ),
+        (
+            f"backends = {{{GOOD}, x = 1}}",
+            [
+                "backends must be a list of tables: {{address = ..., port = ...}, ...}",
+                'without gaps and without names, not a table with ["x"].',
+            ],
+        ),
+        ('backends = {{address = {}, port = "9"}}', ["backends[1].address must be a name or an address, not a table."]),
+        (
+            'backends = {{address = "127.0.0.1", port = "9", backup = 0}}',
+            ["backends[1].backup must be true or false, not 0."],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", expect = {{399, 200}}}}',
+            ["check.expect must be two status codes, the lowest and the highest: {200, 399}", "not {399, 200}."],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", expect = {{200, 201, 202, 203}}}}',
+            [
+                "check.expect must be two status codes, the lowest and the highest: {200, 399}",
+                "not {200, 201, 202, ...}.",
+            ],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", expect = 200}}',
+            ["check.expect must be a list of two status codes: {200, 399}, not 200."],
+        ),
+        (
+            f'backends = {{{GOOD}}} check = {{type = "http", send = ("x"):rep(5000)}}',
+            ["check.send must be at most 4096 bytes, not 5000."],
+        ),
+        (
+            f"backends = {{{GOOD}}} balance = {{}}",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", "not a table."],
+        ),
     ],
 )
 def test_it_explains_a_wrong_setting(command, tmp_path, config, words):

@@ -517,7 +517,7 @@ def run_config(command, directory, config):
     return run_briefly(Command(command.words, config).fill_in(free_port(), HOST, free_port(), directory))
 
 
-GOOD_CONFIG = 'listenPort = "0"\nbackendAddress = "127.0.0.1"\nbackendPort = "9"\n'
+GOOD_CONFIG = 'listenPort = "8000"\nbackendAddress = "127.0.0.1"\nbackendPort = "9"\n'
 
 
 @behaviour("reads Lua")

@@ -393,6 +393,60 @@ def test_a_change_while_an_answer_is_under_way_does_not_get_lost(start_redis, on
         assert [ask(proxy, "a.test").site for _ in range(2)] == ["one", "two"]
 
 
+@behaviour("follows redis")
+@pytest.mark.parametrize("kind", ["set", "list"])
+def test_a_route_lives_no_longer_than_its_key(start_redis, one, two, kind):
+    """An expired key is news only when redis finds out, maybe much later. This redis says nothing, and is asked."""
+    key = {"set": "hostnames:a.test:backends", "list": "frontend:a.test"}[kind]
+    question = f"{'SRANDMEMBER' if kind == 'set' else 'LRANGE'} {key}"
+    name = [] if kind == "set" else ["a.test"]
+    with FakeRedis({question: set_reply(*name, member(one)), f"PTTL {key}": b":1000\r\n"}) as fake:
+        proxy = start_redis(fake)
+        start = time.monotonic()
+        answers = [ask(proxy, "a.test").site for _ in range(5)]
+        if time.monotonic() - start < 1:
+            assert answers == 5 * ["one"] and fake.asked(key) == 1, "it is kept until then"
+        fake.replies |= {question: set_reply(*name, member(two)), f"PTTL {key}": b":-1\r\n"}
+        wait_until(lambda: ask(proxy, "a.test").site == "two", "the key's time is over", LONG_PATIENCE)
+        asked = fake.asked(key)
+        time.sleep(1.1)
+        assert ask(proxy, "a.test").site == "two" and fake.asked(key) == asked, "this one has no end"
+
+
+@behaviour("follows redis")
+def test_a_route_whose_time_is_over_is_used_while_redis_is_away(start_redis, one):
+    """Better an old answer than none: as after any other change that could not be heard about."""
+    replies = {"SRANDMEMBER hostnames:a.test:backends": set_reply(member(one)), "PTTL": b":100\r\n"}
+    with FakeRedis(replies) as fake:
+        proxy = start_redis(fake)
+        assert ask(proxy, "a.test").site == "one"
+    wait_until(lambda: "redis" in proxy.errors(), "it has noticed")
+    time.sleep(0.2)
+    assert ask(proxy, "a.test").site == "one"
+
+
+@behaviour("follows redis")
+def test_expiry_in_a_real_redis_ends_a_route(start_redis, redis, one):
+    """PEXPIRE, as a site that renews its own entry uses it."""
+    redis.set_backends("a.test", one)
+    proxy = start_redis(redis)
+    assert ask(proxy, "a.test").site == "one"
+    redis.client.pexpire("hostnames:a.test:backends", 300)
+    wait_until(lambda: ask(proxy, "a.test").status == 404, "the key's time is over", LONG_PATIENCE)
+
+
+@behaviour("follows redis")
+def test_after_swapdb_a_cut_connection_brings_the_new_routes(start_redis, redis, one, two):
+    """redis tells nobody about SWAPDB; README.md has the command that helps."""
+    redis.set_backends("a.test", one)
+    redis.make_client(db=3).sadd("hostnames:a.test:backends", member(two))
+    proxy = start_redis(redis)
+    assert ask(proxy, "a.test").site == "one"
+    redis.client.swapdb(0, 3)
+    redis.client.client_kill_filter(_type="normal", skipme=True)
+    wait_until(lambda: ask(proxy, "a.test").site == "two", "the proxy has asked again", LONG_PATIENCE)
+
+
 # --- what a look-up costs ----------------------------------------------------------------------------
 
 
@@ -653,24 +707,88 @@ def test_the_config_names_the_database(start_redis, redis, one, two):
 @pytest.mark.parametrize(
     "config, words",
     [
-        ("redis = 'localhost'", ["redis must be a table", "address, port"]),
-        ("redis = {}", ["redis.address must be a string"]),
-        ("redis = {address = true}", ["redis.address must be a string"]),
-        ("redis = {address = 'no-such-name.invalid'}", ["no-such-name.invalid:6379"]),
-        ("redis = {address = '127.0.0.1', port = 'x'}", ["127.0.0.1:x"]),
-        ("redis = {address = '127.0.0.1', port = {}}", ["redis.port must be a port"]),
-        ("redis = {address = '127.0.0.1', port = 65536}", ["65536"]),
-        ("redis = {address = '127.0.0.1', password = true}", ["redis.password must be"]),
-        ("redis = {address = '127.0.0.1', password = ''}", ["redis.password must be"]),
-        ("redis = {address = '127.0.0.1', database = 'x'}", ["redis.database must be a whole number"]),
-        ("redis = {address = '127.0.0.1', database = -1}", ["redis.database must be a whole number"]),
-        ("redis = {address = '127.0.0.1', database = 1.5}", ["redis.database must be a whole number"]),
-        ("redis = {adress = '127.0.0.1'}", ["redis.adress", "mean address?"]),
-        ("redis = {address = '127.0.0.1', passwrod = 'x'}", ["redis.passwrod", "mean password?"]),
-        ("redis = {address = '127.0.0.1'} backends = {{address = '127.0.0.1', port = '9'}}", ["redis", "or backends"]),
-        ("redis = {address = '127.0.0.1'} balance = 'mine'", ["balance must be one of"]),
-        ("redis = {address = '127.0.0.1'} maxFails = -1", ["maxFails must be"]),
-        ("redsi = {address = '127.0.0.1'} backendAddress = '127.0.0.1' backendPort = '9'", ["redsi", "mean redis?"]),
+        (
+            "redis = 'localhost'",
+            ["redis", 'must be a table: {address, port, path, user, password, database}, not "localhost".'],
+        ),
+        ("redis = {}", ["redis.address must be a name or an address (or set redis.path), and it is missing."]),
+        ("redis = {address = true}", ["redis.address must be a name or an address (or set redis.path), not true."]),
+        (
+            "redis = {address = 'no-such-name.invalid'}",
+            [
+                "Couldn't find backend no-such-name.invalid:6379",
+                ": Name or service not known. Check the name and the port.",
+            ],
+        ),
+        (
+            "redis = {address = '127.0.0.1', port = 'x'}",
+            ['redis.port must be a port, a number from 1 to 65535, not "x".'],
+        ),
+        (
+            "redis = {address = '127.0.0.1', port = {}}",
+            ["redis.port must be a port, a number from 1 to 65535, not a table."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', port = 65536}",
+            ["redis.port must be a port, a number from 1 to 65535, not 65536."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', password = true}",
+            ["redis.password must be a string that is not empty, not true."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', password = ''}",
+            ['redis.password must be a string that is not empty, not "".'],
+        ),
+        (
+            "redis = {address = '127.0.0.1', database = 'x'}",
+            ['redis.database must be a whole number from 0 to 1000000, not "x".'],
+        ),
+        (
+            "redis = {address = '127.0.0.1', database = -1}",
+            ["redis.database must be a whole number from 0 to 1000000, not -1."],
+        ),
+        (
+            "redis = {address = '127.0.0.1', database = 1.5}",
+            ["redis.database must be a whole number from 0 to 1000000, not 1.5."],
+        ),
+        ("redis = {adress = '127.0.0.1'}", ["unknown setting redis.adress: did you mean address?"]),
+        ("redis = {address = '127.0.0.1', passwrod = 'x'}", ["unknown setting redis.passwrod: did you mean password?"]),
+        (
+            "redis = {address = '127.0.0.1'} backends = {{address = '127.0.0.1', port = '9'}}",
+            ["set either hosts or redis, or backends, not both."],
+        ),
+        (
+            "redis = {address = '127.0.0.1'} balance = 'mine'",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", 'not "mine".'],
+        ),
+        ("redis = {address = '127.0.0.1'} maxFails = -1", ["maxFails must be a whole number from 0 to 1000, not -1."]),
+        (
+            "redsi = {address = '127.0.0.1'} backendAddress = '127.0.0.1' backendPort = '9'",
+            ["unknown setting redsi: did you mean redis?"],
+        ),
+        (
+            "x = 1",
+            [
+                "backendAddress must be a string. Set it in ",
+                ', like this: backendAddress = "...", or set backends, hosts or redis',
+            ],
+        ),
+        ('redis = {path = "/x", address = "127.0.0.1"}', ["set either redis.path, or redis.address, not both."]),
+        ('redis = {path = "/x", port = "127.0.0.1"}', ["set either redis.path, or redis.port, not both."]),
+        ('redis = {path = ""}', ['redis.path must be the path of a Unix socket, at most 107 bytes, not "".']),
+        (
+            'redis = {path = ("x"):rep(108)}',
+            [
+                "redis.path must be the path of a Unix socket, at most 107 bytes",
+                'not "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...".',
+            ],
+        ),
+        ('redis = {path = "/x", user = "u"}', ["redis.user needs redis.password."]),
+        (
+            'redis = {address = "127.0.0.1", port = "70000"}',
+            ['redis.port must be a port, a number from 1 to 65535, not "70000".'],
+        ),
     ],
 )
 def test_it_explains_a_wrong_setting_of_redis(command, tmp_path, config, words):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import socket
 import time
 
 import pytest
@@ -30,6 +31,7 @@ from support.peers import (
 behaviour = pytest.mark.behaviour
 pytestmark = pytest.mark.needs("redis-server")
 
+OK = b"+OK\r\n"
 COMES_BACK = 20  # seconds until the proxy has found redis again, on a busy machine; its longest pause is 5
 INTERNAL_ERROR = 80  # an alert
 
@@ -259,6 +261,34 @@ def test_with_the_right_password_it_works(start_redis, one, password):
 
 
 @behaviour("outlives redis")
+def test_it_works_as_an_acl_user(start_redis, redis, one):
+    """One that may do just what the README lists; with another password, one line says so."""
+    commands = "-@all +hello +client|tracking +ping +select +srandmember +lrange +pttl".split()
+    redis.client.acl_setuser("proxy", enabled=True, passwords=["+secret"], keys=["*"], commands=commands)
+    redis.set_backends("a.test", one)
+    proxy = start_redis(redis, None, {"user": "proxy", "password": "secret"})
+    assert ask(proxy, "a.test").site == "one", proxy.errors()
+    assert proxy.errors() == ""
+    wrong = start_redis(redis.port, {"config.test": one}, {"user": "proxy", "password": "wrong"})
+    check_complaint(wrong, "WRONGPASS", f"{HOST}:{redis.port}")
+
+
+@behaviour("outlives redis")
+def test_redis_may_be_at_a_unix_socket(start_redis, one, tmp_path):
+    """Its path stands in for address and port: also in the log, and while there is no redis yet."""
+    path = tmp_path / "redis.sock"
+    proxy = start_redis(0, {"config.test": one}, more=f'redis = {{path = "{path}"}}')
+    wait_until(lambda: lines_about_redis(proxy), "a line in the log")
+    (line,) = lines_about_redis(proxy)
+    assert f"No connection to redis at {path}: No such file or directory" in line, line
+    with RedisServer("--unixsocket", str(path)) as redis:
+        redis.set_backends("a.test", one)
+        wait_for(proxy, "a.test", "one")
+        redis.set_backends("a.test")
+        wait_until(lambda: ask(proxy, "a.test").status == 404, "a change takes effect")
+
+
+@behaviour("outlives redis")
 def test_a_redis_before_6_is_named_in_one_line(start_redis, one):
     """It knows neither HELLO nor the RESP3 that comes with it."""
     replies = {"HELLO": b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"}
@@ -385,3 +415,67 @@ def test_a_greeting_that_is_never_answered_is_given_up(start_redis, one):
         fake.replies["HELLO"] = b"%0\r\n"
         fake.replies["SRANDMEMBER"] = set_reply(member(one))
         wait_for(proxy, "a.test", "one")
+
+
+class CutsOff(FakeRedis):
+    """A redis that ends each connection: after the greeting, or when told to; it notes when each one began."""
+
+    def __init__(self, replies=None, at_once=False, **options):
+        """Take the replies, and whether connections end right after the greeting."""
+        self.began = []  # seconds
+        self.at_once = at_once
+        super().__init__({"CLIENT": self.greeted, **(replies or {})}, **options)
+
+    def greeted(self, words):
+        """Answer the last command of the greeting; end the connection, perhaps."""
+        self.began.append(time.monotonic())
+        if self.at_once:
+            self.send(self.connections[-1], OK)
+            raise ConnectionError
+        return OK
+
+    def cut(self):
+        """End the connection that was made last; return the seconds until the proxy is back."""
+        number, start = len(self.began), time.monotonic()
+        self.connections[-1].shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: len(self.began) > number, "the proxy has connected again", COMES_BACK)
+        return self.began[-1] - start
+
+
+@behaviour("outlives redis")
+def test_after_a_connection_that_worked_the_pauses_are_short_again(start_redis, one):
+    """Cut off seven times, each time after an answer: the proxy is back just as soon as after the first time."""
+    with CutsOff({"SRANDMEMBER": set_reply(member(one))}) as fake:
+        proxy = start_redis(fake)
+        pauses = []
+        for number in range(7):
+            wait_for(proxy, f"h{number}.test", "one")
+            pauses.append(fake.cut())
+        told = ", ".join(f"{pause:.1f}" for pause in pauses)
+        assert min(pauses[-3:]) < 0.6, f"pauses of {told} s. Hint: what makes a pause short again?"
+        proxy.check_unharmed()
+
+
+@behaviour("outlives redis")
+def test_a_connection_that_stays_quiet_counts_as_one_that_worked(start_redis, one):
+    """No client asks anything; a ping shows that redis is there."""
+    with CutsOff() as fake:
+        proxy = start_redis(fake, {"config.test": one})
+        pauses = []
+        for _ in range(5):
+            pings = sum(command == ["PING"] for command in fake.commands)
+            wait_until(lambda n=pings: sum(c == ["PING"] for c in fake.commands) > n, "a ping", LONG_PATIENCE)
+            pauses.append(fake.cut())
+        assert min(pauses[-2:]) < 0.6, f"pauses of {', '.join(f'{pause:.1f}' for pause in pauses)} s"
+        assert ask(proxy, "config.test").site == "one"
+
+
+@behaviour("outlives redis")
+def test_a_redis_that_greets_and_ends_the_connection_is_not_hammered(start_redis, one):
+    """The pauses grow, from 0.1 s on: in two seconds it is tried five times, or six."""
+    with CutsOff(at_once=True) as fake:
+        proxy = start_redis(fake, {"config.test": one})
+        wait_until(lambda: fake.began, "it has connected")
+        time.sleep(2)
+        assert len(fake.began) <= 6, f"connected {len(fake.began)} times in 2 s"
+        assert ask(proxy, "config.test").site == "one"

@@ -58,8 +58,9 @@ def test_route_asks_redis_for_an_alias(start_redis, redis, one, two):
     assert ask(proxy, "a.test").status == 404
     redis.client.set("alias:a.test", "a b")
     assert ask(proxy, "a.test").status == 404
-    redis.client.set("alias:a.test", b"\xff")
-    assert ask(proxy, "a.test").status in (404, 500)
+    redis.client.set("alias:a.test", b"\xff\x80\xc3")
+    assert ask(proxy, "a.test").status == 404
+    assert proxy.errors() == ""
     redis.client.delete("alias:a.test")
     redis.client.set("alias:nobody", "two.test")
     assert ask(proxy, None, version="1.0").site == "two"
@@ -116,6 +117,45 @@ def test_every_kind_of_reply_is_a_value_of_lua(start_redis, redis, one):
           same("get of no key", value, nil)
           if not problem:find("wrong number") then error("the message: " .. problem) end
           return "one.test"
+        end
+    """
+    proxy = start_redis(redis, {"one.test": one}, more=more)
+    assert ask(proxy, "a.test").site == "one", proxy.errors()
+
+
+@behaviour("Lua asks redis")
+def test_a_key_is_bytes_and_so_is_a_value(start_redis, redis, one, two):
+    """Every byte there is, from a client's header into a key, and from a value into the next key."""
+    every = bytes(byte for byte in range(1, 256) if chr(byte) not in "\r\n")
+    printable = bytes(byte for byte in every if byte > 32 and byte != 127)
+    redis.client.set(b"by:" + printable, b"\0" + every)
+    redis.client.hset(b"then", b"\0" + every, "two.test")
+    more = """
+        function route(request)
+          local value = redis.get("by:" .. (request.headers["x-any"] or ""))
+          return value and redis.hget("then", value)
+        end
+    """
+    proxy = start_redis(redis, {"one.test": one, "two.test": two}, more=more)
+    head = request_text("one.test", headers=["X-Any: ANY"])
+    for value, site in ((printable, "two"), (b"\xff\xfe", "one"), (b"", "one")):
+        with proxy.connect() as client:
+            client.send((head if isinstance(head, bytes) else head.encode()).replace(b"ANY", value))
+            answer = receive_answer(client)
+            assert answer.site == site, f"sent X-Any: {value!r:.60}, got {answer}. The log: {proxy.errors()}"
+    assert proxy.errors() == ""
+
+
+@behaviour("Lua asks redis")
+def test_a_route_may_ask_a_hundred_questions(start_redis, redis, one):
+    """One after another; README.md says so."""
+    redis.client.rpush("list", *range(99), "one.test")
+    more = """
+        function route(request)
+          for number = 0, 98 do
+            if redis.lindex("list", number) ~= tostring(number) then error(number) end
+          end
+          return redis.lindex("list", 99)
         end
     """
     proxy = start_redis(redis, {"one.test": one}, more=more)
@@ -302,11 +342,12 @@ def test_with_redis_too_route_cannot_get_out_of_lua(start_redis, redis, one):
     [
         ("redis.get('a') error('no idea')", "no idea"),
         ("redis.get('a') return 7", "neither"),
-        ("while true do redis.get('a') end", "20 questions"),
+        ("while true do redis.get('a') end", "100 questions"),
         ("redis.get(setmetatable({}, {__tostring = function() error('odd key') end}))", "odd key"),
         ("return redis.get('a').b.c", "nil value"),
         ("return redis.set('a', 'b')", "set"),
-        ("redis.get('\\255\\254') error('after it')", ""),
+        ("redis.get('\\255\\254') error('after it')", "after it"),
+        ("redis.get(setmetatable({}, {__tostring = function() return {} end}))", "string expected"),
         ("redis.get(string.rep('x', 1000000)) error('after it')", ""),
     ],
 )

@@ -48,8 +48,8 @@ class FakeRedis(Backend):
                     self.send(connection, reply)
 
     def asked(self, key):
-        """Return how often a key has been asked for."""
-        return sum(command[1:2] == [key] for command in self.commands)
+        """Return how often the value of a key has been asked for."""
+        return sum(command[1:2] == [key] and command[0] != "PTTL" for command in self.commands)
 
     def push(self, data):
         """Send bytes that nobody has asked for to the last one who has connected."""
