@@ -12,6 +12,7 @@ except ImportError:
     LuaRuntime = LuaError = None  # read_config_file says so
 
 MAX_MEMORY = 64 * 1024 * 1024  # bytes that the config, and the functions that it leaves behind, may use
+LONGEST_REASON = 500  # characters of an error's message that are logged
 ROOM = 1024 * 1024  # bytes of it that must be left before a function is called: far more than any arguments need
 
 # Lua gives a program its global names as a table, and this is the one that a config gets. It computes values; it has
@@ -55,6 +56,15 @@ def make_room(lua):
         lua.gccollect()
         if lua.get_memory_used() > MAX_MEMORY - ROOM:
             raise LuaError("it took more memory than it may have")
+
+
+def reason_of(error):
+    """Return why a function of the config has failed, in one line; the error is what the call has raised."""
+    if isinstance(error, MemoryError):
+        return "it took more memory than it may have"
+    if isinstance(error, UnicodeDecodeError):
+        return "a text of its is not UTF-8"
+    return str(error).partition("\n")[0][:LONGEST_REASON] or "it called error() without a message"
 
 
 class Settings:
