@@ -63,7 +63,7 @@ def reason_of(error):
     if isinstance(error, MemoryError):
         return "it took more memory than it may have"
     if isinstance(error, UnicodeDecodeError):
-        return "a text of its is not UTF-8"
+        return "it has a text that is not UTF-8"
     return str(error).partition("\n")[0][:LONGEST_REASON] or "it called error() without a message"
 
 
@@ -114,6 +114,7 @@ def read_config_file(path):
         program = lua.globals().load(source, name, "t", environment)
         if not isinstance(program, tuple):
             program()
+            make_room(lua)  # for the settings, and for what is to call its functions
             return settings
         _, reason = program  # nil and a message
         if source.startswith(b"\x1b"):

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from backends import BackendSet
-from config import LuaError, make_room
+from config import LuaError, make_room, reason_of
 from names import LONGEST_NAME, host_name
 
 COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
@@ -88,8 +88,7 @@ class Route:
                 method, target, headers = request.method, request.target, self.make_headers(request.headers)
             name = self.call(address, request is None, host, method, target, headers)
         except (LuaError, UnicodeDecodeError) as error:
-            self.lua.gccollect()  # it may have run out of memory
-            raise self.complain(str(error).partition("\n")[0] or "it took more memory than it may have") from None
+            raise self.complain(reason_of(error)) from None
         if name is False:
             raise self.complain("it returned neither the name of a host nor nil")
         return name and (host_name(name) or name)

@@ -623,6 +623,13 @@ def test_it_cannot_get_out_of_lua(start, three, way):
 
 
 GOOD = "{address = '127.0.0.1', port = '9'}"
+# All that Lua may have, but for less than any text takes that we could add.
+FILLED = """
+    hoard, count = {}, 0
+    for number = 1, 70000 do hoard[number] = false end
+    local function fill(size) while true do count = count + 1 hoard[count] = ("x"):rep(size) .. count end end
+    pcall(fill, 1000) pcall(fill, 10)
+"""
 
 
 @behaviour("backend settings")
@@ -665,6 +672,7 @@ GOOD = "{address = '127.0.0.1', port = '9'}"
         (f"backends = {{{GOOD}}} maxFail = 3", ["maxFail", "did you mean maxFails?"]),
         (f"backends = {{{GOOD}}} ballance = 'random'", ["ballance", "did you mean balance?"]),
         ("backends = {{address = '127.0.0.1', port = '9', ['\\255'] = 1}}", ["backends[1]", "UTF-8"]),
+        (f"backends = {{{GOOD}}} function balance() return 1 end {FILLED}", ["Error parsing config file", "memory"]),
     ],
 )
 def test_it_explains_a_wrong_setting(command, tmp_path, config, words):
