@@ -153,15 +153,15 @@ def read_backends(settings, get):
     return backends
 
 
-def read_balance(settings, value, backends):
-    """Return what makes a balance: see BackendSet."""
+def read_balance(settings, value):
+    """Return a balance: see balance.py."""
     if is_function(value):
-        return LuaBalance(settings.lua, value, backends)
+        return LuaBalance(settings.lua, value)
     if value is None:
         value = "round_robin"
     if not isinstance(value, str) or value not in BALANCES:
         refuse("balance", f"one of {', '.join(BALANCES)}, or a function", not_this(value))
-    return BALANCES[value]
+    return BALANCES[value]()
 
 
 def read_check(settings, value):
@@ -211,7 +211,7 @@ def read_settings(settings):
     check = read_check(settings, get("check"))
     backend_set = BackendSet(
         backends,
-        read_balance(settings, get("balance"), backends),
+        read_balance(settings, get("balance")),
         max_fails=read_whole_number(1 if get("maxFails") is None else get("maxFails"), "maxFails", 0, 1000),
         fail_timeout=read_seconds(get("failTimeout"), "failTimeout", 10_000),
         connect_timeout=read_seconds(get("connectTimeout"), "connectTimeout", 2000),

@@ -13,6 +13,7 @@ except ImportError:
 
 MAX_MEMORY = 64 * 1024 * 1024  # bytes that the config, and the functions that it leaves behind, may use
 LONGEST_SHOWN = 60  # characters of a text that a message shows
+LONGEST_REASON = 500  # characters of an error's message that are logged
 ROOM = 1024 * 1024  # bytes of it that must be left before a function is called: far more than any arguments need
 
 # Lua gives a program its global names as a table, and this is the one that a config gets. It computes values; it has
@@ -68,6 +69,15 @@ def make_room(lua):
             raise LuaError("it took more memory than it may have")
 
 
+def reason_of(error):
+    """Return why a function of the config has failed, in one line; the error is what the call has raised."""
+    if isinstance(error, MemoryError):
+        return "it took more memory than it may have"
+    if isinstance(error, UnicodeDecodeError):
+        return "it has a text that is not UTF-8"
+    return str(error).partition("\n")[0][:LONGEST_REASON] or "it called error() without a message"
+
+
 class Settings:
     """What a config has left behind when it has run."""
 
@@ -115,6 +125,7 @@ def read_config_file(path):
         program = lua.globals().load(source, name, "t", environment)
         if not isinstance(program, tuple):
             program()
+            make_room(lua)  # for the settings, and for what is to call its functions
             return settings
         _, reason = program  # nil and a message
         if source.startswith(b"\x1b"):

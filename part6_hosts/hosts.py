@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from backends import BackendSet
-from config import LuaError, make_room
+from config import LuaError, make_room, reason_of
 from names import LONGEST_NAME, host_name
 
 COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
@@ -61,9 +61,10 @@ local route = ...
 local gsub, byte, char = string.gsub, string.byte, string.char
 -- lupa takes texts for UTF-8. Lua's are bytes: let each come out as the character of its number, as in latin-1.
 local function as_text(bytes)
-    return (gsub(bytes, "[\\128-\\255]", function(one)
+    local text = gsub(bytes, "[\\128-\\255]", function(one)
         return byte(one) < 192 and "\\194" .. one or "\\195" .. char(byte(one) - 64)
-    end))
+    end)
+    return type(text) == "string" and text or error("string.gsub does not return a string any more")
 end
 return function(address, tls, host, method, target, headers)
     local name = route({address = address, tls = tls, host = host, method = method, target = target, headers = headers})
@@ -95,8 +96,7 @@ class Route:
                 method, target, headers = request.method, request.target, self.make_headers(request.headers)
             name = self.call(address, request is None, host, method, target, headers)
         except (LuaError, UnicodeDecodeError) as error:
-            self.lua.gccollect()  # it may have run out of memory
-            raise self.complain(str(error).partition("\n")[0] or "it took more memory than it may have") from None
+            raise self.complain(reason_of(error)) from None
         if name is False:
             raise self.complain("it returned neither the name of a host nor nil")
         return name and (host_name(name) or name)

@@ -183,16 +183,16 @@ def read_backends(scope):
     return backends
 
 
-def read_balance(scope, backends):
-    """Return what makes a balance: see BackendSet."""
+def read_balance(scope):
+    """Return a balance: see balance.py."""
     value, full = scope.get("balance")
     if is_function(value):
-        return LuaBalance(scope.settings.lua, value, backends)
+        return LuaBalance(scope.settings.lua, value)
     if value is None:
         value = "round_robin"
     if not isinstance(value, str) or value not in BALANCES:
         refuse(full, f"one of {', '.join(BALANCES)}, or a function", not_this(value))
-    return BALANCES[value]
+    return BALANCES[value]()
 
 
 def read_check(scope, greeting=b""):
@@ -241,7 +241,7 @@ def read_backend_set(scope, checkers, greeting=b""):
     fail_timeout, connect_timeout = scope.get("failTimeout"), scope.get("connectTimeout")
     backend_set = BackendSet(
         backends,
-        read_balance(scope, backends),
+        read_balance(scope),
         max_fails=read_whole_number(1 if max_fails is None else max_fails, full, 0, 1000),
         fail_timeout=read_seconds(*fail_timeout, 10_000),
         connect_timeout=read_seconds(*connect_timeout, 2000),

@@ -10,7 +10,7 @@ import math
 import os
 import time
 
-from balance import IpHash, RandomOfTwo
+from balance import pick_other
 from epollinterface import Deadlines
 from netutils import Backend
 
@@ -35,54 +35,58 @@ class BalancedBackend(Backend):
         self.error_number = 0  # why the last connect failed
         self.quiet_until = 0  # when the next connection that it breaks off may be logged (seconds)
         self.set = None  # the BackendSet that it is in
-        self.points = None  # on the ring of IpHash, where that is used
 
 
 class BackendSet:
     """The backends that share the clients of one proxy."""
 
     def __init__(self, backends, balance, max_fails=1, fail_timeout=10, connect_timeout=2):
-        """Take a list of BalancedBackends, and what makes a balance of those that are usable: see balance.py.
+        """Take a list of BalancedBackends, and a balance, which chooses among those that are usable: see balance.py.
 
         After max_fails failed connects within fail_timeout (seconds), a backend is left out for as long. A connect
         that takes longer than connect_timeout (seconds) has failed.
         """
-        self.backends = backends
-        self.make_balance = balance
+        self.balance = balance
+        self.follow_load = getattr(balance, "follow_load", None)
         self.max_fails = max_fails
         self.fail_timeout = fail_timeout
-        self.too_many = max_fails if max_fails and len(backends) > 1 else 1  # fails, for the log
-        # Of those who are connecting: a set that takes over backends of another one takes over these as well.
-        self.deadlines = next((b.set.deadlines for b in backends if b.set), None) or Deadlines(connect_timeout)
+        self.deadlines = Deadlines(connect_timeout)  # of those who are connecting
         self.family = backends[0].family  # that a fresh socket most likely needs
-        self.balance = None  # made by sort_out
+        self.replace(backends)
+
+    def replace(self, backends):
+        """Share the clients among these from now on; who is connected to another one stays there.
+
+        Who is connecting goes on to one of these when that fails. A backend that stays keeps what is known of it.
+        """
+        self.backends = backends
+        self.too_many = self.max_fails if self.max_fails and len(backends) > 1 else 1  # fails, for the log
         for backend in backends:
             backend.set = self
-        self.sort_out(time.monotonic())
+        self.sort_out(time.monotonic(), changed=True)
 
     def attempts(self, client_address):
         """Yield the backends for one client, each at most once, as pairs: backend, and one of its addresses.
 
         Asking for the next one says that the last one has failed; its error_number says why.
         """
-        tried = set()
-        while len(tried) < len(self.backends):
-            backend = self.choose(client_address, tried)
-            tried.add(backend)
-            backend.set.count(backend, 1)  # by now, it may be in another one
+        tried = set()  # names
+        while backend := self.choose(client_address, tried):
+            tried.add(backend.name)
+            self.count(backend, 1)
             for address in backend.addresses:
                 yield backend, address
-            backend.set.count(backend, -1)
-            backend.set.note_failure(backend)
+            self.count(backend, -1)
+            self.note_failure(backend)
 
     def choose(self, client_address, tried):
-        """Return the next backend for a client who has tried some already."""
+        """Return the next backend for a client who has tried some already; None when it has tried them all."""
         now = time.monotonic()
         if now >= self.look_again_at:
             self.sort_out(now)
         if tried:  # seldom, so it may take its time
-            rest = first_choice([backend for backend in self.backends if backend not in tried])
-            return (IpHash if self.make_balance is IpHash else RandomOfTwo)(rest).pick(client_address)
+            rest = first_choice([backend for backend in self.backends if backend.name not in tried])
+            return pick_other(self.balance, client_address, rest) if rest else None
         backend = self.balance.pick(client_address)
         if self.is_marked(backend):  # it may be tried again, by this one client; the next one has to wait as long again
             backend.left_out_until = now + self.fail_timeout
@@ -93,22 +97,18 @@ class BackendSet:
         """Tell whether a backend has failed too often. One backend alone is never left out for that."""
         return backend.fails >= self.max_fails > 0 and len(self.backends) > 1
 
-    def sort_out(self, now):
-        """See which backends are usable now, give the balance those, and note when to look again."""
+    def sort_out(self, now, changed=False):
+        """See which backends are usable now, tell the balance if that has changed, and note when to look again."""
         self.look_again_at = math.inf
-        changed = self.balance is None
         for backend in self.backends:
-            if backend.set is not self:  # it has moved, and its new set sees to it
-                continue
             left_out = self.is_marked(backend) and now < backend.left_out_until
             if left_out:
                 self.look_again_at = min(self.look_again_at, backend.left_out_until)
             usable = backend.up and not left_out
             changed = changed or usable != backend.usable
             backend.usable = usable
-        if changed:  # otherwise the order of turns goes on as it was
-            self.balance = self.make_balance(first_choice(self.backends))
-            self.follow_load = getattr(self.balance, "follow_load", None)
+        if changed:
+            self.balance.use(self.backends, first_choice(self.backends))
 
     def count(self, backend, change):
         """Count a connection that a backend has got (1) or lost (-1)."""

@@ -1,46 +1,81 @@
 """Ways to spread clients over backends: in turn, by load, at random, by address, or as a Lua function says.
 
-Each is made of a list of usable backends, and has a method pick(client_address) that returns one of them, in a time
-that hardly depends on how many there are. One that has to know how many connections each backend has also has a
-method follow_load(backend), called whenever that has changed.
+use(backends, candidates) gives a balance all the backends of a set, in the config's order, and the ones that may get
+the next client; it is called again whenever either has changed, and the balance goes on where it has got to.
+pick(client_address) returns one of the candidates, in a time that hardly depends on how many there are. A balance that
+has to know how many connections each backend has also has a method follow_load(backend), called when that has changed.
 """
 
 import bisect
+import collections
 import hashlib
 import heapq
 import itertools
 import logging
 import math
 import random
+import struct
 import time
+from array import array
 
-from config import LuaError, make_room
+from config import LuaError, make_room, reason_of
 
 POINTS_PER_WEIGHT = 160  # of a backend on the ring of IpHash, as in nginx; more of them spread the clients more evenly
-ENTRIES_PER_BACKEND = 16  # that LeastConn's heap may have before it is made anew
+MOST_POINTS = 160_000  # on a ring, roughly: 1,000 backends of the same weight
+SLOTS = 1023  # a mask: the bits of a point that say whose it is; so a ring has room for 1,024 backends
+ENTRIES_PER_BACKEND = 16  # that LeastConn's heap may have before it is rebuilt
 COMPLAINT_PAUSE = 60  # seconds between two log lines about the Lua function
 
 
 class RoundRobin:
     """Smooth weighted round robin, in nginx's order: with weights 5, 1, 1 it is a a b a c a a.
 
-    For each turn, every backend gets its weight added to its credit; the one with the most is chosen, and pays the
+    For each turn, every candidate gets its weight added to its credit; the one with the most is chosen, and pays the
     sum of all weights. The order repeats itself, so it is worked out once.
     """
 
-    def __init__(self, backends):
-        """Begin the order anew."""
-        self.backends = backends
-        self.credits = [0] * len(backends)
-        self.total = sum(backend.weight for backend in backends)
-        self.period = self.total // math.gcd(*(backend.weight for backend in backends))  # turns until it repeats itself
+    def __init__(self):
+        """Begin without a backend: use() brings them."""
+        self.backends = []  # the candidates
+        self.total = 0  # of their weights
+        self.period = 0  # turns until the order repeats itself
+        self.first_credits = []  # of the candidates, before the first turn of the order
+        self.credits = []  # after the last turn that is worked out
+        self.set_aside = {}  # backend -> its credit, for those of the set that are no candidates
         self.turns = []  # the order, as far as it is known
         self.position = 0  # of the next turn
+
+    def use(self, backends, candidates):
+        """Let the candidates take turns, with the credits that they have: who was served last is not the next one."""
+        before = self.set_aside | self.credits_now()
+        self.backends = candidates
+        self.total = sum(backend.weight for backend in candidates)
+        self.period = self.total // math.gcd(*(backend.weight for backend in candidates))
+        # What was paid while there were many would take some of them out for long when only few are left.
+        self.credits = [max(-self.total, min(before.pop(backend, 0), self.total)) for backend in candidates]
+        self.set_aside = {backend: before[backend] for backend in backends if backend in before}
+        self.begin_order()
+
+    def begin_order(self):
+        """Begin with the credits as they are."""
+        self.first_credits = self.credits
+        self.turns = []
+        self.position = 0
+
+    def credits_now(self):
+        """Return the candidates' credits before the next turn; the order may be known further than that."""
+        taken = collections.Counter(self.turns[: self.position])
+        return {
+            backend: credit + self.position * backend.weight - self.total * taken[backend]
+            for backend, credit in zip(self.backends, self.first_credits, strict=True)
+        }
 
     def pick(self, client_address):
         """Return the backend whose turn it is."""
         if self.position == self.period:
             self.position = 0
+            if self.credits != self.first_credits:  # some came from before: it does not repeat itself yet
+                self.begin_order()
         if self.position == len(self.turns):
             self.turns.append(self.work_out_turn())
         self.position += 1
@@ -61,14 +96,20 @@ class LeastConn:
     it is thrown away when it comes to the front.
     """
 
-    def __init__(self, backends):
-        """Enter all of them."""
-        self.shares = dict.fromkeys(backends, 0)  # turns taken, divided by the weight
+    def __init__(self):
+        """Begin without a backend: use() brings them."""
+        self.shares = {}  # of the candidates: turns taken, divided by the weight
+        self.heap = []  # entries: load, share, number of the entry, backend
+        self.order = itertools.count()  # so that no two entries are equal, and backends need not be compared
+
+    def use(self, backends, candidates):
+        """Enter the candidates. One that was away does not catch up: it is the last in line."""
+        most = max((self.shares[backend] for backend in candidates if backend in self.shares), default=0)
+        self.shares = {backend: self.shares.get(backend, most) for backend in candidates}
         self.make_heap()
 
     def make_heap(self):
         """Enter each backend once, with its load as it is."""
-        self.order = itertools.count()  # so that no two entries are equal, and backends need not be compared
         self.heap = []
         for backend in self.shares:
             self.follow_load(backend)
@@ -93,10 +134,15 @@ class LeastConn:
 class RandomOfTwo:
     """Of two backends, chosen at random by weight, the one with fewer connections for its weight."""
 
-    def __init__(self, backends):
-        """Add the weights up, which is what random.choices wants."""
-        self.backends = backends
-        self.cumulative_weights = list(itertools.accumulate(backend.weight for backend in backends))
+    def __init__(self):
+        """Begin without a backend: use() brings them."""
+        self.backends = []  # the candidates
+        self.cumulative_weights = []  # which is what random.choices wants
+
+    def use(self, backends, candidates):
+        """Choose among the candidates."""
+        self.backends = candidates
+        self.cumulative_weights = list(itertools.accumulate(backend.weight for backend in candidates))
 
     def pick(self, client_address):
         """Return the better of two."""
@@ -108,44 +154,116 @@ class IpHash:
     """The same backend for the same client address, as long as it is usable: consistent hashing.
 
     Each backend owns points on a ring of numbers, and a client goes to the owner of the first point after the hash of
-    its address. So a backend that goes, or comes, moves only its own clients. (nginx: hash $remote_addr consistent.)
+    its address, or, when that one is no candidate, of the next one. So a backend that goes, or comes, moves only its
+    own clients. (nginx: hash $remote_addr consistent.)
     """
 
-    def __init__(self, backends):
-        """Put each backend's points on the ring."""
-        points = sorted((point, index) for index, backend in enumerate(backends) for point in points_of(backend))
-        self.numbers = [number for number, _ in points]
-        self.owners = [backends[index] for _, index in points]
+    def __init__(self):
+        """Begin without a backend: use() brings them."""
+        self.candidates = set()
+        self.owners = {}  # slot -> the backend that has it
+        self.per_weight = None  # points for each unit of weight; never changed, since that would move all clients
+        self.points = array("Q")  # the ring, in order; the low bits of each number are the slot of its owner
 
-    def pick(self, client_address):
-        """Return the backend for this address; the client's port does not matter."""
-        place = bisect.bisect(self.numbers, number_for(client_address[0]))
-        return self.owners[place % len(self.owners)]
+    def use(self, backends, candidates):
+        """Choose among the candidates. All backends of the set are on the ring: one that is down keeps its points."""
+        self.candidates = set(candidates)
+        self.per_weight = self.per_weight or points_per_weight(backends)
+        here, known = set(backends), set(self.owners.values())
+        if here != known:
+            gone = {slot: owner for slot, owner in self.owners.items() if owner not in here}
+            self.change_ring(gone, [backend for backend in backends if backend not in known])
+
+    def change_ring(self, gone, new):
+        """Take the backends of some slots off the ring, and put new ones on it."""
+        changes = []
+        for slot, backend in gone.items():
+            changes += self.points_of(backend, slot)
+            del self.owners[slot]
+        free = [slot for slot in range(SLOTS + 1) if slot not in self.owners]
+        for slot, backend in zip(free, new, strict=False):
+            changes += self.points_of(backend, slot)
+            self.owners[slot] = backend
+        changes.sort()
+        self.points = changed_ring(self.points, changes) if self.points else array("Q", changes)
+
+    def points_of(self, backend, slot):
+        """Return the points that a backend has on the ring."""
+        count = max(1, round(self.per_weight * backend.weight))
+        return [number & ~SLOTS | slot for number in numbers_for(backend.name, count)]
+
+    def pick(self, client_address, candidates=None):
+        """Return the backend for this address, of the candidates; the client's port does not matter."""
+        candidates = candidates or self.candidates
+        points, owners = self.points, self.owners
+        (number,) = numbers_for(client_address[0], 1)
+        place = bisect.bisect(points, number) % len(points)
+        while (owner := owners[points[place] & SLOTS]) not in candidates:
+            place = (place + 1) % len(points)
+        return owner
 
 
-def points_of(backend):
-    """Return a backend's points on the ring; they are worked out once."""
-    if backend.points is None:
-        backend.points = [number_for(f"{backend.name} {n}") for n in range(POINTS_PER_WEIGHT * backend.weight)]
-    return backend.points
+def points_per_weight(backends):
+    """Return how many points each unit of weight is to have, which may be less than one."""
+    weights = [backend.weight for backend in backends]
+    divisor = math.gcd(*weights)  # weights of 100 and 200 are as good as 1 and 2
+    return min(POINTS_PER_WEIGHT / divisor, MOST_POINTS / sum(weights))
 
 
-def number_for(text):
-    """Return a number of 64 bits that looks random, and is always the same for the same text."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+def changed_ring(points, changes):
+    """Return the ring without those of the changes that are on it, and with the others; all three are in order.
+
+    Of a thousand backends one comes or goes in a millisecond; a new ring would take a hundred times as long.
+    """
+    ring = array("Q")
+    start = 0
+    for point in changes:
+        place = bisect.bisect_left(points, point, start)
+        ring += points[start:place]
+        start = place
+        if place < len(points) and points[place] == point:
+            start += 1
+        else:
+            ring.append(point)
+    return ring + points[start:]
 
 
-# Runs inside Lua, so that what the config's function returns never has to be anything but a number for us: of the
-# backend, 0 for none, -1 for nonsense. And so that no Python object gets where a config could lay hands on it.
+def numbers_for(text, count):
+    """Return numbers of 64 bits that look random, and are always the same for the same text."""
+    digests = (hashlib.blake2b(f"{text} {n}".encode()).digest() for n in range(-(-count // 8)))  # of 64 bytes each
+    return [number for digest in digests for number in struct.unpack(">8Q", digest)][:count]
+
+
+def pick_other(balance, client_address, candidates):
+    """Return one of the candidates, for a client whose connect to another backend has failed; it may take its time."""
+    if isinstance(balance, IpHash):  # the next one on the ring: always the same, too
+        return balance.pick(client_address, set(candidates))
+    balance = RandomOfTwo()
+    balance.use(candidates, candidates)
+    return balance.pick(client_address)
+
+
+# Runs inside Lua, where an error is caught. The function gets a list that it may change as it likes: what it returns is
+# looked up in a table that it never sees, and comes out as a number: of a backend, 0 for none, -1 for nonsense. The
+# fields are written with rawset, past any metatable. So no table of the config's can play a trick on us, and no Python
+# object gets where a config could lay hands on it.
 CALL_FROM_LUA = """
-local balance, backends = ...
-local numbers = {}
-for number, backend in ipairs(backends) do numbers[backend] = number end
-return function(address, port)
+local balance, rawset = ..., rawset
+local backends, tables, numbers = {}, {}, {}
+local function add(number, address, port, weight, backup)
+    local backend = {address = address, port = port, weight = weight, backup = backup}
+    backends[number], tables[number], numbers[number], numbers[backend] = backend, backend, number, number
+end
+local function update(number, up, active)
+    rawset(tables[number], "up", up)
+    rawset(tables[number], "active", active)
+end
+local function choose(address, port)
     local chosen = balance({address = address, port = port}, backends)
     if chosen == nil then return 0 end
-    return numbers[chosen] or backends[chosen] and chosen or -1
+    return numbers[chosen] or -1
 end
+return add, update, choose
 """
 
 
@@ -159,49 +277,49 @@ class LuaBalance:
 
     quiet_until = 0  # when the next complaint of any of them may be logged (seconds, time.monotonic)
 
-    def __init__(self, lua, function, backends):
-        """Take the LuaRuntime of the config, its function, and all the backends."""
+    def __init__(self, lua, function):
+        """Take the LuaRuntime of the config, and its function."""
         self.lua = lua
-        self.backends = backends
         self.function = function
-        self.tables = {}  # backend -> what the function gets of it; made when the first client comes
+        self.round_robin = RoundRobin()
+        self.backends = []  # all of the set, in the config's order
+        self.numbers = {}  # backend -> its number in Lua, from 1
         self.stale = set()  # backends whose tables are out of date
-        self.call = None  # what calls the function
+        self.update = self.choose = None  # functions in Lua; made when the first client comes
 
-    def prepare(self):
-        """Make the tables, and what calls the function with them; in Lua's memory, where there has to be room."""
-        self.tables = {backend: self.make_table(backend) for backend in self.backends}
-        self.call = self.lua.execute(CALL_FROM_LUA, self.function, self.lua.table_from(self.tables.values()))
-
-    def make_table(self, backend):
-        """Return a Lua table that describes a backend."""
-        known = {"address": backend.host, "port": backend.port, "weight": backend.weight, "backup": backend.backup}
-        return self.lua.table_from(known | {"up": True, "active": 0})
-
-    def __call__(self, usable):
-        """Return this balance, with another list of usable backends."""
-        self.round_robin = RoundRobin(usable)
-        self.stale.update(self.backends)
-        return self
+    def use(self, backends, candidates):
+        """Tell the function which backends are usable, when it is next called."""
+        self.round_robin.use(backends, candidates)
+        if backends is not self.backends:
+            self.backends = backends
+            self.numbers = {backend: number for number, backend in enumerate(backends, 1)}
+            self.choose = None
+        self.stale = set(backends)
 
     def follow_load(self, backend):
         """Note that a backend's table is out of date."""
-        self.stale.add(backend)
+        if backend in self.numbers:
+            self.stale.add(backend)
+
+    def make_tables(self):
+        """Make what the function gets of each backend, and what calls the function with it."""
+        add, self.update, choose = self.lua.execute(CALL_FROM_LUA, self.function)
+        for backend, number in self.numbers.items():
+            add(number, backend.host, backend.port, backend.weight, backend.backup)
+        self.choose = choose
 
     def pick(self, client_address):
         """Return the backend that the Lua function chooses."""
         try:
             make_room(self.lua)
-            if self.call is None:
-                self.prepare()
+            if self.choose is None:
+                self.make_tables()
             while self.stale:
                 backend = self.stale.pop()
-                self.tables[backend]["up"] = backend.usable
-                self.tables[backend]["active"] = backend.active
-            number = self.call(*client_address[:2])
+                self.update(self.numbers[backend], backend.usable, backend.active)
+            number = self.choose(*client_address[:2])
         except (LuaError, UnicodeDecodeError) as error:
-            self.lua.gccollect()  # it may have run out of memory
-            number = self.complain(str(error).partition("\n")[0] or "it took more memory than it may have")
+            number = self.complain(reason_of(error))
         if number < 0:
             number = self.complain("it returned neither a backend, nor a backend's number, nor nil")
         if number and self.backends[number - 1].usable:

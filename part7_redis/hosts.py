@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from backends import BackendSet
-from config import LuaError, make_room
+from config import LuaError, make_room, reason_of
 from names import LONGEST_NAME, host_name
 
 COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
@@ -62,15 +62,20 @@ local route, redis, commands = ...
 local gsub, byte, char = string.gsub, string.byte, string.char
 -- lupa takes texts for UTF-8. Lua's are bytes: let each come out as the character of its number, as in latin-1.
 local function as_text(bytes)
-    return (gsub(bytes, "[\\128-\\255]", function(one)
+    local text = gsub(bytes, "[\\128-\\255]", function(one)
         return byte(one) < 192 and "\\194" .. one or "\\195" .. char(byte(one) - 64)
-    end))
+    end)
+    return type(text) == "string" and text or error("string.gsub does not return a string any more")
 end
-for command in commands:gmatch("%a+") do
+for _, command in ipairs(commands) do
     if redis then
         rawset(redis, command, function(...)
             local words = {...}
-            for number = 1, select("#", ...) do words[number] = as_text(tostring(words[number])) end
+            for number = 1, select("#", ...) do
+                local word = tostring(words[number])  -- which a metatable may answer with anything
+                if type(word) ~= "string" then error("a key must be a string", 2) end
+                words[number] = as_text(word)
+            end
             return coroutine.yield("ask", command, (unpack or table.unpack)(words))
         end)
     end
@@ -82,7 +87,7 @@ return function(address, tls, host, method, target, headers)
 end
 """
 # The commands that a route may give: those that only look something up.
-COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen"
+COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen".split()
 MOST_QUESTIONS = 100  # that one route may ask
 LARGEST_REPLY = 262_144  # bytes that the answer to one may have
 SMALL_CHANGE = 64  # bytes that each entry of a list takes, besides its own
@@ -118,7 +123,7 @@ class Route:
         """Take the LuaRuntime of the config, its function, and for redis the config's table and the connection."""
         self.lua = lua
         self.connection = connection
-        self.call = lua.execute(CALL_FROM_LUA, function, redis, COMMANDS)
+        self.call = lua.execute(CALL_FROM_LUA, function, redis, lua.table_from(COMMANDS))
         self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
 
     def ask(self, address, host, request):
@@ -161,8 +166,7 @@ class Route:
             make_room(self.lua)
             return step(*arguments)
         except (LuaError, UnicodeDecodeError) as error:
-            self.lua.gccollect()  # it may have run out of memory
-            raise self.complain(str(error).partition("\n")[0] or "it took more memory than it may have") from None
+            raise self.complain(reason_of(error)) from None
 
     def put(self, words, tell):
         """Ask redis; tell(replies) is called when it has answered."""

@@ -159,6 +159,9 @@ class RedisHosts:
                 backends.append(before.get(f"{address}:{port}") or BalancedBackend(address, port))
             except OSError as error:  # an address of IPv6, say, on a machine without it
                 self.complain(f"{name}'s {address}", str(error))
+        if old and backends:
+            old.host.backends.replace(backends)
+            return old.host
         return Host(name, self.make_set(backends), None) if backends else None
 
     def read_members(self, key, reply, hipache=False):

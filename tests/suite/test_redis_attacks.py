@@ -1,6 +1,7 @@
 """What once ended the proxy, or held something for ever: sets that change at the worst moment, and mad replies."""
 
 import contextlib
+import time
 
 import pytest
 
@@ -88,10 +89,10 @@ def test_a_client_may_take_its_time_for_each_backend_though_the_set_changes_mean
         with proxy.connect() as client:
             client.send(request_text("a.test"))
             wait_until(lambda: is_connecting_to(first.port), "it waits for the first one")
-            change(proxy, redis, "a.test", first, second, one, witness=one)
-            assert ask(proxy, "a.test").site == "one", "the new set is in force"
             first.close()
             wait_until(lambda: is_connecting_to(second.port), "it waits for the second one")
+            change(proxy, redis, "a.test", first, second, one, witness=one)
+            assert ask(proxy, "a.test").site == "one", "the new set is in force"
             for filler in second.fillers:
                 filler.close()
             second.listener.settimeout(PATIENCE)
@@ -106,6 +107,85 @@ def test_a_client_may_take_its_time_for_each_backend_though_the_set_changes_mean
                         connection.sendall(b"HTTP/1.1 200 OK\r\nX-Site: second\r\nContent-Length: 0\r\n\r\n")
             assert receive_answer(client).site == "second"
         proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+@pytest.mark.parametrize("changes", [1, 3])
+def test_a_client_goes_on_to_the_backends_that_have_replaced_its_own(start_redis, redis, one, changes):
+    """Its backend hangs, and the operator puts another one in its place: it is served by that, as the others are."""
+    with FullBackend() as hanging:
+        hanging.fill()
+        redis.set_backends("a.test", hanging)
+        proxy = start_redis(redis, connectTimeout=2500)
+        with proxy.connect(timeout=LONG_PATIENCE) as client:
+            client.send(request_text("a.test"))
+            wait_until(lambda: is_connecting_to(hanging.port), "it waits for its backend")
+            for number in range(changes):
+                down = [f"127.1.2.{number}:{free_port()}"]  # another address each time, and one that stays
+                change(proxy, redis, "a.test", *down, one, witness=one)
+                assert ask(proxy, "a.test").site == "one", "the new set is in force"
+            answer = receive_answer(client)
+        assert (answer.status, answer.site) == (200, "one"), "Hint: which set are the next attempts made on?"
+        proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+def test_no_backend_is_tried_twice_though_its_set_is_replaced_and_put_back(start_redis, redis, one):
+    """Its backend hangs, is taken out, and comes back: for this client, it has had its chance."""
+    with FullBackend() as hanging:
+        hanging.fill()
+        redis.set_backends("a.test", hanging)
+        proxy = start_redis(redis, connectTimeout=2500)
+        with proxy.connect(timeout=LONG_PATIENCE) as client:
+            start = time.monotonic()
+            client.send(request_text("a.test"))
+            wait_until(lambda: is_connecting_to(hanging.port), "it waits for its backend")
+            change(proxy, redis, "a.test", one, witness=one)
+            assert ask(proxy, "a.test").site == "one", "the new set is in force"
+            change(proxy, redis, "a.test", hanging, witness=one)
+            with proxy.connect(timeout=LONG_PATIENCE) as other:
+                other.send(request_text("a.test"))  # so that the change is known
+                assert receive_answer(client).status == 504
+        assert time.monotonic() - start < 5, "it has waited twice for the same one"
+        proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+@pytest.mark.parametrize("balance", ["round_robin", "least_conn", "a function"])
+def test_turns_go_on_though_the_set_changes_with_each_client(start_redis, redis, one, two, balance):
+    """If the order began again at each change, the same backend would get every client."""
+    more, settings = "function balance() return nil end", {}
+    if balance != "a function":
+        more, settings = "", {"balance": balance}
+    proxy = start_redis(redis, more=more, **settings)
+    with Site("three") as three, Site("four") as four:
+        sites = []
+        for number in range(12):
+            change(proxy, redis, "a.test", one, two, (three, four)[number % 2], witness=one)
+            sites.append(ask(proxy, "a.test").site)
+    shares = [sites.count(name) for name in ("one", "two")]
+    assert 2 <= min(shares) <= max(shares) <= 8, (
+        f"12 clients: {' '.join(sites)}. Hint: what begins again with a new set?"
+    )
+
+
+@behaviour("follows redis")
+def test_a_change_of_a_thousand_backends_holds_nobody_up(start_redis, redis, one):
+    """By the clients' addresses: one of them goes and another comes, and all is in force in a moment."""
+    with Site("thousand", host="0.0.0.0") as site:
+        members = [f"127.2.{number >> 8}.{number & 255}:{site.port}" for number in range(1001)]
+        redis.set_backends("a.test", *members[:-1])
+        proxy = start_redis(redis, balance="ip_hash")
+        assert ask(proxy, "a.test").site == "thousand"
+        before = proxy.cpu_seconds()
+        for number in range(10):
+            redis.client.srem("hostnames:a.test:backends", members[number - 1])
+            redis.client.sadd("hostnames:a.test:backends", members[number])
+            change(proxy, redis, "b.test", one, witness=one)
+            assert ask(proxy, "a.test").site == "thousand"
+        used = (proxy.cpu_seconds() - before) / 10
+    print(f"a change took {1000 * used:.0f} ms of processor time")
+    assert used < 0.1, f"a change took {used:.2f} s. Hint: what of the ring is the same as before?"
 
 
 @behaviour("follows redis")

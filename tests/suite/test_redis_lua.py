@@ -344,6 +344,7 @@ def test_with_redis_too_route_cannot_get_out_of_lua(start_redis, redis, one):
         ("redis.get('a') return 7", "neither"),
         ("while true do redis.get('a') end", "100 questions"),
         ("redis.get(setmetatable({}, {__tostring = function() error('odd key') end}))", "odd key"),
+        ("redis.get(setmetatable({}, {__tostring = function() return {} end}))", "a key must be a string"),
         ("return redis.get('a').b.c", "nil value"),
         ("return redis.set('a', 'b')", "set"),
         ("redis.get('\\255\\254') error('after it')", "after it"),
@@ -376,6 +377,15 @@ def test_a_config_may_catch_what_goes_wrong_around_a_question(start_redis, redis
           return works and not fails and name
         end
     """
+    proxy = start_redis(redis, {"one.test": one}, more=more)
+    assert ask(proxy, "a.test").site == "one", proxy.errors()
+
+
+@behaviour("Lua asks redis")
+def test_a_config_may_do_what_it_likes_to_the_methods_of_strings(start_redis, redis, one):
+    """Even take them away: what belongs to the proxy does without."""
+    redis.client.set("alias", "one.test")
+    more = "function route(request) return redis.get('alias') end getmetatable('').__index = error string.gmatch = nil"
     proxy = start_redis(redis, {"one.test": one}, more=more)
     assert ask(proxy, "a.test").site == "one", proxy.errors()
 

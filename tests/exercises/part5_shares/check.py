@@ -65,7 +65,7 @@ def by_address(work):
     really = "yes" if moved else "no"
     work.sent("a client from each of 24 addresses, before and after C is stopped")
     work.came_back(f"{len(moved)} clients of A or B have moved")
-    work.compare(answer, really, "whose points leave the ring, and whom did they serve?")
+    work.compare(answer, really, "whose points are passed over, and whom did they serve?")
 
 
 TASKS = [in_turn, one_down, least_connections, by_address]

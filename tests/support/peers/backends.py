@@ -13,13 +13,13 @@ from support.peers.waiting import LONG_PATIENCE, PATIENCE, wait_until
 class Backend:
     """A server on a port of its own; each connection gets a thread, which calls serve(connection)."""
 
-    def __init__(self, port=0, receive_buffer=None, backlog=1024):
+    def __init__(self, port=0, receive_buffer=None, backlog=1024, host=HOST):
         """Listen at once; `receive_buffer` (bytes) makes a slow reader."""
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_buffer:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.listener.bind((HOST, port or free_port()))
+        self.listener.bind((host, port or free_port()))
         self.listener.listen(backlog)
         self.port = self.listener.getsockname()[1]
         self.connections = []  # every socket ever accepted

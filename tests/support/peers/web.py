@@ -21,7 +21,7 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
     timeout = LONG_PATIENCE
 
     def do_GET(self):
-        """Answer /, /slow, /health, /bytes, /chunked, /status and /die; each takes its numbers from the query."""
+        """Answer /, /slow, /health, /port, /bytes, /chunked, /status and /die; their numbers are in the query."""
         url = urllib.parse.urlsplit(self.path)
         query = {name: values[0] for name, values in urllib.parse.parse_qs(url.query).items()}
         page = getattr(self, "get_" + (url.path[1:] or "hello"), None)
@@ -57,6 +57,10 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
     def get_health(self, query):
         """Say whether the backend is well: 200, or 503."""
         self.answer(b"well\n" if self.server.healthy else b"not well\n", status=200 if self.server.healthy else 503)
+
+    def get_port(self, query):
+        """Say which backend this is: its port."""
+        self.answer(b"%d" % self.server.server_port)
 
     def get_bytes(self, query):
         """Send `count` bytes of the pattern."""
