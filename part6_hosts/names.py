@@ -9,7 +9,7 @@ import re
 
 LONGEST_NAME = 253  # characters (RFC 1035, section 2.3.4)
 NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")  # labels with a dot between them; IPv4 addresses, too
-PORT = re.compile(r"[0-9]{1,5}")
+PORT = re.compile(r"0*([0-9]{0,5})")  # "*DIGIT", says RFC 3986: it may be empty, and begin with zeros
 
 
 def dns_name(text: str) -> str | None:
@@ -30,7 +30,7 @@ def host_name(text: str) -> str | None:
     name, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):  # the colons are those of an IPv6 address
         name = text
-    elif not PORT.fullmatch(port) or int(port) > 65535:
+    elif not (found := PORT.fullmatch(port)) or int(found[1] or 0) > 65535:
         return None
     if name.startswith("["):
         return ipv6_name(name)

@@ -7,6 +7,8 @@ means nothing: a record may end within the name. The bytes are only read here; t
 The name is a hint, not a right: any client can send any name, and with Encrypted Client Hello it is a decoy.
 """
 
+import re
+
 from names import dns_name
 
 MORE = object()  # the answer as long as the ClientHello is not all there
@@ -14,11 +16,13 @@ MAX_HELLO = 16384  # bytes, record headers included
 MAX_RECORD = 16384  # bytes that a record may hold (RFC 8446, section 5.1)
 HANDSHAKE, CLIENT_HELLO, SERVER_NAME, HOST_NAME = 22, 1, 0, 0  # a record, a message, an extension, a kind of name
 
+OLD_HELLO = re.compile(rb"[\x80-\xff].\x01(\x00\x02|\x03[\x00-\x03])", re.DOTALL)  # of SSL 2.0 (RFC 5246, E.2)
+
 DECODE_ERROR, INTERNAL_ERROR, UNRECOGNIZED_NAME = 50, 80, 112  # alerts (RFC 8446, section 6)
 
 
 class HelloError(Exception):
-    """What a client sent is no ClientHello that can be understood, or it names no possible host."""
+    """What a client sent is no ClientHello that can be understood."""
 
     def __init__(self, alert, cause):
         """Take the number of the TLS alert to answer with, and the cause, one line."""
@@ -41,9 +45,11 @@ class HelloReader:
     def feed(self, data: bytes) -> str | None | object:
         """Return the server name, normalized; None when the client names none; MORE when that can't be known yet.
 
-        Raises HelloError. What comes behind the ClientHello is kept in `received`, and not looked at.
+        Raises HelloError. What comes after the ClientHello is kept in `received`, and not looked at.
         """
         self.received += data
+        if self.received[:1] >= b"\x80":
+            return self.read_old_hello()
         while self.take_record():
             if len(self.message) >= 4:
                 end = 4 + int.from_bytes(self.message[1:4], "big")
@@ -52,6 +58,14 @@ class HelloReader:
                 if end == len(self.message):
                     return name_in_hello(memoryview(self.message)[4:])
         return MORE
+
+    def read_old_hello(self):
+        """Return None for a hello as SSL 2.0 had it, which some old clients begin TLS with: it can name no server."""
+        if len(self.received) < 5:
+            return MORE
+        if not OLD_HELLO.match(self.received):
+            raise HelloError(DECODE_ERROR, "not a TLS handshake")
+        return None
 
     def take_record(self) -> bool:
         """Add the contents of one more record to the message; return False when it is not all there."""
@@ -96,7 +110,10 @@ def name_in_hello(body):
 
 
 def name_in_extension(extension):
-    """Return the first host name of a server_name extension, normalized, or None; raise HelloError."""
+    """Return the first host name of a server_name extension, normalized, or None; raise HelloError.
+
+    What can't be the name of a host (an address, "site:443", "*.site", UTF-8) is not the name of one of ours: None.
+    """
     entries, rest = split_vector(extension, 2)
     check_empty(rest)
     names = []
@@ -105,12 +122,7 @@ def name_in_extension(extension):
         name, entries = split_vector(entries[1:], 2)
         if kind == HOST_NAME:
             names.append(bytes(name))
-    if not names:
-        return None
-    name = dns_name(names[0].decode("latin-1"))
-    if name is None:
-        raise HelloError(UNRECOGNIZED_NAME, "the server name is not a host name")
-    return name
+    return dns_name(names[0].decode("latin-1")) if names else None
 
 
 def split_vector(data, size):

@@ -30,6 +30,7 @@ What follows from them (next_step looks, settle does)
     the peer's input has ENDED, no byte waits here, and
       this side is UNCHOSEN                              the gate refuses, or closes both
       this side is REFUSED, the peer is no longer OPEN   close both
+      this side's gate has seen no byte of an answer     the gate refuses
       the peer is LOST, this side is not                 -> RESETTING
       this side is OPEN, and its client is to be refused say so, peer -> REFUSED, and read what is to be dropped
       this side is OPEN, the peer's output has ENDED     close both, which also sends the end of file
@@ -221,6 +222,8 @@ class Connection:
                 return peer.gate.give_up
             if output is REFUSED:
                 return self.close_pair if peer.output is not OPEN else None
+            if self.gate and self.gate.unanswered:
+                return self.gate.find_no_answer
             if peer.output is LOST and output is not RESETTING:
                 return self.reset_when_delivered
             if output is OPEN and self.refusal:

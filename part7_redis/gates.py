@@ -11,15 +11,14 @@ The status codes are those of RFC 9110 and RFC 6585, the alerts those of RFC 844
 """
 
 import errno
-import re
 from http import HTTPStatus
 from socket import MSG_PEEK
 
 from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
-from connection import BUFFER_SIZE, CLOSED, HELD, PAUSED
+from connection import BUFFER_SIZE, CLOSED, ENDED, HELD, PAUSED
 from epollinterface import Deadlines
 from hosts import RouteError
-from http_request import BadRequest, RequestReader
+from http_request import MAX_HEAD, BadRequest, RequestReader, after_interim, has_switched
 from names import host_name
 from proxy_protocol import proxy_header
 from redis_connection import NoAnswer
@@ -28,8 +27,6 @@ WAITING = object()  # seek: redis has been asked
 LINGER_SECONDS = 2  # that a refused client has to read why, before its connection is closed
 HANDSHAKE_FAILURE = 40  # an alert
 LOOKS_AT = 1024  # bytes of a client's requests in one read, unless they are known to belong to a body
-LONGEST_STATUS = 13  # bytes of an answer within which its status code has come
-SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
 
 
 class OpenEntrance:
@@ -80,6 +77,7 @@ class Gate:
         self.search = None  # a generator: find_host
         self.refused = False
         self.awaits_answer = False  # of a backend, to an upgrade
+        self.unanswered = False  # a backend has been chosen for a request, and has not said a byte yet
         client.gate = self
         client.pass_on = self.look
         entrance.heads.start(self)
@@ -136,6 +134,7 @@ class Gate:
     def refuse(self, answer):
         """Send an answer to the client instead of serving it."""
         self.refused = True
+        self.unanswered = False
         self.entrance.heads.stop(self)
         self.client.refuse(answer)
 
@@ -173,12 +172,13 @@ class HttpGate(Gate):
         super().__init__(client, backend, entrance)
         address = client.address[0]
         trusted = entrance.is_trusted is not None and entrance.is_trusted(address)
+        self.roams = trusted or entrance.route is not None  # its next request may be for another host
         client.most = LOOKS_AT
         self.reader = RequestReader(self.see_head, address, trusted)
         self.name = None  # of the host, in the first request
         self.first_method = None  # of the same
         self.method = None  # of a request as long as it is not known whether it is refused
-        self.answer = b""  # the beginning of the answer to an upgrade
+        self.answer = b""  # the beginning of the answer to an upgrade, without interim ones
 
     def look(self, data):
         """Check the requests in what the client has sent, and pass on what is sound."""
@@ -211,7 +211,7 @@ class HttpGate(Gate):
     def see_head(self, request):
         """Send a request on its way; raises BadRequest if there is none for it."""
         self.entrance.heads.stop(self)
-        if self.host is not None and request.host == self.name and self.entrance.route is None:
+        if self.host is not None and request.host == self.name and not self.roams:
             return True
         self.method = request.method
         self.search = self.find_host(request.host, request)
@@ -228,12 +228,14 @@ class HttpGate(Gate):
         if host is WAITING:
             return False
         if host is None:
-            raise BadRequest(404, "there is no such host here")
+            raise BadRequest(404, "no site with this name here")
         request = self.reader.request
-        if self.entrance.route and not request.upgrade:  # it may send the client's next request anywhere
+        if self.roams and not request.upgrade:
             request.ask_for_close()
         if self.host is None:
             self.name, self.first_method = request.host, request.method
+            self.unanswered = True
+            self.backend.pass_on = self.see_first_bytes
             self.choose(host)
         elif host.name != self.host.name:  # by name: a set that changes moves nobody
             raise BadRequest(421, "this connection leads to another host")
@@ -249,11 +251,18 @@ class HttpGate(Gate):
         if self.see_host(answer):
             self.reader.let_pass()
 
+    def see_first_bytes(self, data):
+        """Note that the backend answers, and pass that on; from then on, nobody looks."""
+        self.unanswered = False
+        self.backend.pass_on = self.client.write
+        self.client.write(data)
+
     def see_answer(self, data):
         """Look whether the backend has agreed to speak another protocol; until that is known, nothing else passes."""
-        self.answer += data[: LONGEST_STATUS - len(self.answer)]
+        self.unanswered = False
         self.client.write(data)
-        if len(self.answer) == LONGEST_STATUS or b"\n" in self.answer:
+        self.answer = after_interim(self.answer + bytes(data))[: MAX_HEAD + 1]
+        if has_switched(self.answer) is not None:
             self.go_on()
 
     def has_all(self):
@@ -274,7 +283,8 @@ class HttpGate(Gate):
         if client.input is HELD:
             client.input = PAUSED
             client.changed = True
-        if SWITCHED.match(self.answer):
+        switched, self.answer = has_switched(self.answer), b""
+        if switched:
             client.pass_on = backend.write
             client.most = BUFFER_SIZE
             self.advance(self.reader.tunnel)
@@ -291,8 +301,15 @@ class HttpGate(Gate):
     def find_no_backend(self, error_number):
         """Answer a client for whom no backend could be reached."""
         timed_out = error_number == errno.ETIMEDOUT
-        cause = "no backend answered in time" if timed_out else "no backend takes the connection"
+        cause = "no backend answered in time" if timed_out else "no backend accepted the connection"
         self.refuse(self.page(504 if timed_out else 502, cause, self.first_method))
+
+    def find_no_answer(self):
+        """Answer a client whose backend has taken the first request, and ended the connection without a byte."""
+        backend = self.backend.backend
+        if self.client.input is not ENDED:  # it may have ended because the client did, and that is nothing unusual
+            backend.set.note_loss(backend, errno.ENODATA)
+        self.refuse(self.page(502, "the backend ended the connection without an answer", self.first_method))
 
     def too_late(self):
         """Return the answer for a client that has taken too long."""

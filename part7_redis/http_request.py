@@ -1,9 +1,10 @@
-"""The requests of one client, read, checked, and written anew for the backend (HTTP/1.x, RFC 9112).
+"""The requests of one client: read, checked, and rewritten for the backend (HTTP/1.x, RFC 9112).
 
 What could be read in two ways is refused, never guessed: a backend must not see another request than we do. httptools
 (llhttp, the parser of Node.js, in its strict mode) reads the heads; the rest is up to us:
 
 * Where a head ends, and how long it may be.
+* Methods that llhttp does not know, and targets with bytes above 127: it is shown others in their place.
 * What llhttp lets through: two Hosts or none, "Transfer-Encoding: gzip, chunked", lengths beyond 63 bits, HTTP/2.0.
 * Bodies. One with a length is counted, and passed on as it comes. A chunked one is read chunk by chunk (section 7.1),
   and passed on in the same chunks, but without their extensions, and without trailers.
@@ -22,18 +23,32 @@ except ImportError:
     httptools = None  # a config with hosts is told so
 
 
-MAX_HEAD = 16384  # bytes of a request's head, the empty line included
+MAX_HEAD = 32768  # bytes of a request's head, the empty line included
 MAX_HEADERS = 128  # lines of a head; each takes much more memory than the few bytes that it may be
+MAX_CONNECTION = 1024  # bytes that all Connection headers have; each name in them is looked for in each header
 MAX_LINE = 4096  # bytes of the line before a chunk, and of all the trailers of a body
 MAX_LENGTH = 2**63 - 1  # bytes of a body; more would not fit a signed number of 64 bits
-MAX_HELD = 131072  # bytes behind the handshake of a WebSocket; a client has no reason to send any before the answer
+MAX_HELD = 131072  # bytes after the handshake of a WebSocket; a client has no reason to send any before the answer
 
 LINE_ENDS = re.compile(rb"[\r\n]+")
-CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")  # the size, and maybe an extension
+METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64})( ?)")  # any token (RFC 9110, section 9.1), but not endless
+FIRST_LINE = re.compile(rb"([^ ]+) ([!-~\x80-\xff]+) HTTP/(1\.[01])\r\n")
+CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*;[\t -~\x80-\xff]*)?")  # the size, and maybe an extension
 TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 
+LONGEST_STATUS = 13  # bytes of an answer within which its status code has come
+SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
+INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")  # it comes before the answer (RFC 9110, section 15.2)
+HEAD_END = re.compile(rb"\n\r?\n")  # of an answer; backends may be as careless as their clients allow
+
+SHOWN_AS_IT_IS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ")  # methods that llhttp knows
+SHOWN_INSTEAD = b"POST"  # of any other; what llhttp makes of the headers doesn't depend on it
+ALL_ASCII = bytes(min(byte, ord("~")) for byte in range(256))
+HAVE_BODIES = {b"POST", b"PUT", b"PATCH"}  # methods whose bodies all backends expect
+
 # Headers that are not passed on just as they came; for others see Request.written_anew.
-CLAIMS = {b"x-forwarded-for", b"x-real-ip", b"forwarded"}  # who the client is: believed only of a trusted one
+CLAIMS = {b"x-real-ip", b"forwarded"}  # who the client is, and what it asked for: believed only of a trusted one;
+CLAIM = b"x-forwarded"  # and so are X-Forwarded-For, -Host, -Proto, -Port, -Ssl: all that begin like this
 REWRITTEN = {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade"}
 DROPPED = {
     *(b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"),  # for the next hop, and that's us
@@ -43,8 +58,8 @@ WATCHED = CLAIMS | REWRITTEN | DROPPED
 # To CGI, all signs but letters and digits are the same in a name: for us it is "-".
 AS_IN_CGI = bytes(sign if chr(sign).isalnum() and sign < 128 else ord("-") for sign in range(256))
 TOKENS = {b"close", b"keep-alive", b"upgrade"}  # of Connection; others are names of headers
+MISSPELT = b""  # the name of a header that only CGI takes for one that matters
 NOTHING = ()  # the values of a header that is not there
-VERSIONS = {b"1.1\r\n": "1.1", b"1.0\r\n": "1.0"}  # by the last five bytes of a first line
 
 
 class BadRequest(Exception):
@@ -60,13 +75,18 @@ class BadRequest(Exception):
 def name_to_watch(name):
     """Return the name of a header in lower case if it needs a closer look, None if it is passed on as it is."""
     key = name.lower()
+    plain = key.translate(AS_IN_CGI)
+    if plain not in WATCHED and not plain.startswith(CLAIM):
+        return None
     # A CGI backend takes X_Forwarded_For for X-Forwarded-For, and some take X.Forwarded.For, too: such are left out.
-    return key if key in WATCHED or key.translate(AS_IN_CGI) in WATCHED else None
+    return key if key == plain else MISSPELT
 
 
 @functools.lru_cache(maxsize=256)
 def connection_tokens(value):
-    """Return what the value of a Connection header says: a tuple, in lower case."""
+    """Return what the value of a Connection header says: a tuple, in lower case. Raises BadRequest."""
+    if len(value) > MAX_CONNECTION:
+        raise BadRequest(431, f"a Connection header of more than {MAX_CONNECTION} bytes")
     return tuple(token.strip(b" \t") for token in value.lower().split(b","))
 
 
@@ -85,27 +105,26 @@ class Request:
 
     __slots__ = (
         *("method", "target", "version", "host", "upgrade", "length", "last"),
-        *("watched", "kept", "tokens", "complete"),
+        *("trusted", "watched", "kept", "claims", "tokens", "complete"),
     )
 
-    def __init__(self):
-        """Begin with nothing."""
-        self.target = b""  # as the backend gets it: b"/path?query", or b"*"
-        self.watched = {}  # a name in lower case -> the values of these headers: those that need a closer look
+    def __init__(self, trusted):
+        """Begin with nothing, for a client whose claims are believed, or not."""
+        self.trusted = trusted
+        self.watched = {}  # a name in lower case -> the values of these headers: those that are rewritten
         self.kept = []  # what makes the lines of the others: for each, its name, b": ", its value, b"\r\n"
+        self.claims = NOTHING  # the headers by which a trusted client says for whom it asks: pairs, name and value
         self.complete = False
 
-    def on_url(self, piece):
-        """Take (a piece of) the target."""
-        self.target += piece
-
     def on_header(self, name, value):
-        """Take one header. llhttp has cut off the space before the value, but not that behind it."""
+        """Take one header. llhttp has cut off the space before the value, but not the space after it."""
         key = name_to_watch(name)
         if key is None:
             self.kept += name, b": ", value.rstrip(b" \t"), b"\r\n"
-        else:
+        elif key in REWRITTEN:
             self.watched.setdefault(key, []).append(value.rstrip(b" \t"))
+        elif self.trusted and (key in CLAIMS or key.startswith(CLAIM)):
+            self.claims = (*self.claims, (name, value.rstrip(b" \t")))
 
     def on_headers_complete(self):
         """Note the end."""
@@ -113,32 +132,36 @@ class Request:
 
     @property
     def headers(self):
-        """The headers, a list of pairs: name, in whatever case, and value (bytes). Those of one name are in order."""
+        """The headers, a list of pairs: name, in whatever case, and value (bytes). Those of one name are in order.
+
+        What the backend does not get is not here either: nobody should go by what a stranger claims.
+        """
+        kept = self.kept_but_not_named()
         watched = [(name, value) for name, values in self.watched.items() for value in values]
-        return [*zip(self.kept[::4], self.kept[2::4], strict=True), *watched]
+        return [*zip(kept[::4], kept[2::4], strict=True), *watched, *self.claims]
 
     def check(self, parser, head, first):
         """Check a whole head (bytes) that a parser has read, the first of its connection or a later one.
 
         Raises BadRequest.
         """
-        self.method = parser.get_method()  # such as b"GET"
-        line = b"%b %b HTTP/" % (self.method, self.target)
-        self.version = VERSIONS.get(head[len(line) : len(line) + 5])
-        if self.version is None or not self.complete or not head.startswith(line):
+        line = FIRST_LINE.match(head)
+        if not line or not self.complete:
             version = parser.get_http_version()
-            if version not in VERSIONS.values():
+            if version not in ("1.0", "1.1"):
                 raise BadRequest(505, f"HTTP/{version}, where only 1.0 and 1.1 are spoken")
             # llhttp takes more spaces, too, and RTSP/1.0
             raise BadRequest(400, "malformed HTTP: the first line is not a method, a target and a version")
+        # All bytes: GET; /path?query or *, once find_host has seen to it; 1.1 or 1.0.
+        self.method, self.target, self.version = line.groups()
         self.length = self.find_length()  # bytes of the body; None: it comes in chunks
         self.host = self.find_host()  # a name as host_name makes it; None: HTTP/1.0 without any
         said = self.watched.get(b"connection")
         self.tokens = connection_tokens(b",".join(said)) if said else NOTHING
-        # Whether what comes behind it is no request any more (RFC 9112, section 9.6).
-        self.last = b"close" in self.tokens or self.version == "1.0" and b"keep-alive" not in self.tokens
-        self.upgrade = first and self.is_handshake()  # of a WebSocket
-        if self.length != 0 and self.method in (b"GET", b"HEAD"):
+        # Whether what comes after it is no request any more (RFC 9112, section 9.6).
+        self.last = b"close" in self.tokens or self.version == b"1.0" and b"keep-alive" not in self.tokens
+        self.upgrade = b"upgrade" in self.watched and self.is_handshake(first)  # of a WebSocket
+        if self.length != 0 and self.method not in HAVE_BODIES:
             self.ask_for_close()  # there are backends that look for no body here, and take it for the next request
 
     def find_length(self):
@@ -147,7 +170,7 @@ class Request:
         if encodings:
             if lengths:
                 raise BadRequest(400, "both Content-Length and Transfer-Encoding")
-            if len(encodings) > 1 or encodings[0].lower() != b"chunked" or self.version == "1.0":
+            if len(encodings) > 1 or encodings[0].lower() != b"chunked" or self.version == b"1.0":
                 raise BadRequest(400, "a Transfer-Encoding other than chunked, once, in HTTP/1.1")
             return None
         if not lengths:
@@ -165,10 +188,8 @@ class Request:
         if len(hosts) > 1:
             raise BadRequest(400, "two Host headers")
         host = host_name(hosts[0].decode("latin-1")) if hosts else None
-        if host is None and (hosts or self.version != "1.0"):
+        if host is None and (hosts or self.version != b"1.0"):
             raise BadRequest(400, "a Host that is not a host name" if hosts else "no Host header")
-        if self.method == b"CONNECT":
-            raise BadRequest(400, "CONNECT is for another kind of proxy")
         form = self.target[:1]
         if ord("#") in self.target or form == b"*" and (self.method, self.target) != (b"OPTIONS", b"*"):
             raise BadRequest(400, "a target that is no path")
@@ -191,15 +212,20 @@ class Request:
         self.target = path if path.startswith(b"/") else root + path
         return name
 
-    def is_handshake(self):
-        """Tell whether this asks for a WebSocket (RFC 6455, section 4.1)."""
-        values = self.watched.get(b"upgrade", NOTHING)
-        is_plain = self.method == b"GET" and self.version == "1.1" and self.length == 0
-        return is_plain and len(values) == 1 and values[0].lower() == b"websocket" and b"upgrade" in self.tokens
+    def is_handshake(self, first):
+        """Return True if this asks for a WebSocket (RFC 6455, section 4.1); any other Upgrade is forgotten."""
+        values = self.watched[b"upgrade"]
+        is_plain = self.method == b"GET" and self.version == b"1.1" and self.length == 0
+        if not is_plain or [value.lower() for value in values] != [b"websocket"] or b"upgrade" not in self.tokens:
+            del self.watched[b"upgrade"]
+            return False
+        if not first:  # Simplified: to find the answer, we would have to read all the answers before it
+            raise BadRequest(400, "a WebSocket needs a new connection; this one has been used for requests already")
+        return True
 
     def ask_for_close(self):
-        """Ask the backend to end the connection behind its answer."""
-        self.last = True  # one behind it would be lost, and a backend that closes with bytes unread resets its answer
+        """Ask the backend to end the connection after its answer."""
+        self.last = True  # one after it would be lost, and a backend that closes with bytes unread resets its answer
         self.tokens = (b"close", *(token for token in self.tokens if token != b"keep-alive"))
 
     def kept_but_not_named(self):
@@ -207,10 +233,10 @@ class Request:
         lines = [self.kept[start : start + 4] for start in range(0, len(self.kept), 4)]
         return [piece for line in lines if line[0].lower() not in self.tokens for piece in line]
 
-    def written_anew(self, address, trusted):
+    def written_anew(self, address):
         """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
         watched = self.watched
-        lines = [self.method, b" ", self.target, b" HTTP/1.0\r\n" if self.version == "1.0" else b" HTTP/1.1\r\n"]
+        lines = [self.method, b" ", self.target, b" HTTP/", self.version, b"\r\n"]
         if b"host" in watched:
             lines += b"Host: ", watched[b"host"][0], b"\r\n"
         lines += self.kept if TOKENS.issuperset(self.tokens) else self.kept_but_not_named()
@@ -222,12 +248,34 @@ class Request:
             lines.append(connection_line(self.tokens, self.upgrade))
         if self.upgrade:
             lines.append(b"Upgrade: websocket\r\n")
-        if trusted:
-            address = b", ".join([*filter(None, watched.get(b"x-forwarded-for", NOTHING)), address])
-            for name in (b"X-Real-IP", b"Forwarded"):
-                lines += [b"%b: %b\r\n" % (name, value) for value in watched.get(name.lower(), NOTHING)]
+        if self.claims:
+            mine = [value for name, value in self.claims if name.lower() == b"x-forwarded-for" and value]
+            address = b", ".join([*mine, address])
+            lines += [b"%b: %b\r\n" % pair for pair in self.claims if pair[0].lower() != b"x-forwarded-for"]
         lines += b"X-Forwarded-For: ", address, b"\r\n\r\n"
         return b"".join(lines)
+
+
+def after_interim(answer: bytes) -> bytes:
+    """Return a backend's answer without the interim ones that come first, such as 100 Continue or 103 Early Hints.
+
+    The last of them stays as long as it has not come to its end.
+    """
+    while INTERIM.match(answer) and (end := HEAD_END.search(answer)):
+        answer = answer[end.end() :]
+    return answer
+
+
+def has_switched(answer: bytes) -> bool | None:
+    """Return whether a backend agrees to an upgrade, by the beginning of its answer; None while that can't be known.
+
+    The answer is as after_interim returns it.
+    """
+    if INTERIM.match(answer):
+        return None if len(answer) <= MAX_HEAD else False
+    if len(answer) < LONGEST_STATUS and b"\n" not in answer:
+        return None
+    return SWITCHED.match(answer) is not None
 
 
 class RequestReader:
@@ -327,16 +375,40 @@ class RequestReader:
     def parse(self, piece):
         """Give llhttp a piece of a head."""
         if self.parser is None:
-            self.request = Request()
+            if self.head or not piece.startswith(SHOWN_AS_IT_IS):
+                piece = self.read_method(bytes(self.head) + piece)
+                if not piece:
+                    return
+            self.request = Request(self.trusted)
             self.parser = httptools.HttpRequestParser(self.request)
+        if not piece.isascii() and b"\n" not in self.head:
+            line, newline, rest = piece.partition(b"\n")
+            piece = line.translate(ALL_ASCII) + newline + rest
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            pass  # so ends a head with Upgrade, or with CONNECT, and we see to these ourselves
+            pass  # so ends a head with Upgrade, and we look at that ourselves
         except httptools.HttpParserError as error:
             raise BadRequest(505 if "HTTP version" in str(error) else 400, f"malformed HTTP: {error}") from None
-        if len(self.request.kept) // 4 + sum(map(len, self.request.watched.values())) > MAX_HEADERS:
+        request = self.request
+        if len(request.kept) // 4 + sum(map(len, request.watched.values())) + len(request.claims) > MAX_HEADERS:
             raise BadRequest(431, f"more than {MAX_HEADERS} headers")
+
+    def read_method(self, text):
+        """Return the beginning of a head as llhttp is to see it, with a method that it knows.
+
+        It is b"" as long as the method has not come to its end. Raises BadRequest.
+        """
+        found = METHOD.match(text)
+        if not found or not found[2] and found.end() < len(text):
+            raise BadRequest(400, "malformed HTTP: the first line does not begin with a method")
+        if not found[2]:
+            return b""
+        if found[1] == b"CONNECT":
+            raise BadRequest(400, "CONNECT is for another kind of proxy")
+        if found[1] == b"PRI":  # so begins HTTP/2 (RFC 9113, section 3.4)
+            raise BadRequest(505, "HTTP/2, where only 1.0 and 1.1 are spoken")
+        return SHOWN_INSTEAD + text[found.end(1) :]
 
     def finish_head(self):
         """Check the head that is complete now, and pass it on."""
@@ -356,7 +428,7 @@ class RequestReader:
     def pass_head(self):
         """Pass on the last head, and see what is to be read behind it."""
         request, self.request = self.request, None
-        self.output.append(request.written_anew(self.address, self.trusted))
+        self.output.append(request.written_anew(self.address))
         self.after_body = RequestReader.ignore if request.last else RequestReader.read_head
         if request.length is None:
             self.step = RequestReader.read_chunk_line
@@ -436,10 +508,10 @@ class RequestReader:
         return line[:-2], start + len(piece)
 
     def hold(self, data, start):
-        """Keep what came behind the handshake of a WebSocket."""
+        """Keep what came after the handshake of a WebSocket."""
         self.held += data[start:]
         if len(self.held) > MAX_HELD:
-            raise BadRequest(400, "too much behind the handshake of a WebSocket")
+            raise BadRequest(400, "too much after the handshake of a WebSocket")
         return len(data)
 
     def pass_on(self, data, start):

@@ -186,7 +186,15 @@ def test_a_half_closed_client_reset_is_passed_on(start_proxy):
         wait_until(lambda: proxy.open_files() <= before - 2, "the proxy has closed both sockets")
 
 
-@pytest.mark.parametrize("count", [0, 1000, 5 * MEGABYTE])
+@pytest.mark.not_by_host("to a client that speaks HTTP, it is a 502: see test_refusals.py")
+def test_a_backend_reset_before_the_first_byte_is_passed_on(start_proxy):
+    """The client gets a reset, too: an end of file would look like an empty answer."""
+    with StreamingBackend(0, reset=True) as backend, start_proxy(backend).connect() as client:
+        client.send(b"as much as you can, please")
+        client.expect_reset()
+
+
+@pytest.mark.parametrize("count", [1, 1000, 5 * MEGABYTE])
 def test_a_backend_reset_is_passed_on_after_the_last_byte(start_proxy, count):
     """The client gets what had arrived, every byte, and then a reset: not a clean, shorter answer."""
     with StreamingBackend(count, reset=True) as backend, start_proxy(backend).connect() as client:

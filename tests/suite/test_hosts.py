@@ -32,6 +32,8 @@ from support.peers import (
     wait_until,
     wait_until_still,
 )
+from support.peers.sites import SWITCH
+from support.servers import NGINX_PATHS, Server, nginx_words
 
 behaviour = pytest.mark.behaviour
 needs_hosts = pytest.mark.needs_hosts
@@ -135,6 +137,8 @@ def test_the_exact_name_comes_before_the_longest_star_and_that_before_the_defaul
             "A.LocalHost": "a.localhost",
             "a.localhost.": "a.localhost",
             "a.localhost:8080": "a.localhost",
+            "a.localhost:": "a.localhost",
+            "a.localhost.:000080": "a.localhost",
             "a.LOCALHOST.:80": "a.localhost",
             "b.a.localhost": "*.a.localhost",
             "x.y.z.a.localhost": "*.a.localhost",
@@ -149,6 +153,7 @@ def test_the_exact_name_comes_before_the_longest_star_and_that_before_the_defaul
             "under_score.example": "default",
             "[::1]": "[::1]",
             "[0:0::1]:8000": "[::1]",
+            "[::1]:": "[::1]",
             "[::2]": "default",
         }.items():
             answer = ask(proxy, host)
@@ -189,7 +194,7 @@ def test_without_a_default_an_unknown_host_is_a_404(start_hosts, one):
     for host in ("localhost", "one.localhost.evil.example", "evil-one.localhost", "two.localhost", "x.one.localhost"):
         answer = ask(proxy, host)
         assert (answer.status, answer.fields["connection"]) == (404, "close"), f"{host}: {answer}"
-        assert b"host" in answer.body
+        assert b"name" in answer.body or b"host" in answer.body
     assert ask(proxy, None, version="1.0").status == 404
     assert not one.seen
     check_no_harm(proxy)
@@ -317,6 +322,11 @@ def test_it_listens_on_the_address_it_is_told(start_hosts, one, by_ipv6):
         Client(local.port)
 
 
+# Any token is a method (RFC 9110, section 9.1): WebDAV's, Vault's, Exchange's, Varnish's, other protocols', nobody's.
+METHODS = ["PROPFIND", "VERSION-CONTROL", "LIST", "RPC_IN_DATA", "BAN", "SOURCE", "M-SEARCH", "DESCRIBE", "TRACE"]
+METHODS += ["QUERY", "get", "GETS", "P", "CONNECTED", "!#$%&'*+-.^_`|~", "X" * 64]
+
+
 @behaviour("host names")
 def test_every_method_and_body_passes(start_hosts, one):
     """Bodies by length and in chunks, none, one of no bytes; extensions and trailers are dropped, chunks stay."""
@@ -338,10 +348,11 @@ def test_every_method_and_body_passes(start_hosts, one):
             ("DELETE", ["Content-Length: 0"]),
             ("PATCH", ["Content-Length: 000"]),
             ("POST", []),
-            ("PROPFIND", []),
+            *((method, []) for method in METHODS),
         ]:
             client.send(request_text("a", "/", method=method, headers=headers))
             assert receive_answer(client, method).site == "one", method
+            assert one.seen[-1].line == method.encode() + b" / HTTP/1.1"
     assert not one.complaints
     assert len(one.connections) == 1
     check_no_harm(proxy)
@@ -384,6 +395,7 @@ def test_every_request_of_a_connection_tells_the_clients_address(start_hosts, on
     assert [request.values("X-Forwarded-For") for request in one.seen] == 5 * [["127.0.0.5"]]
 
 
+FAMILY = ["Host", "Proto", "Port", "Ssl", "Scheme", "Protocol", "Prefix", "Server", "By", "Client-Cert"]
 FORGED = [
     "X-Forwarded-For: 192.0.2.1",
     "x-forwarded-for:192.0.2.1",
@@ -394,6 +406,10 @@ FORGED = [
     "Forwarded: for=192.0.2.1",
     "Connection: X-Forwarded-For",
     "Connection: keep-alive, x-forwarded-for",
+    "X-Forwarded: for=192.0.2.1",
+    "X_FORWARDED_PROTO: 192.0.2.1",
+    "X.Forwarded-Host: 192.0.2.1",
+    *(f"X-Forwarded-{name}: 192.0.2.1" for name in FAMILY),
 ]
 
 
@@ -422,6 +438,7 @@ def test_what_a_trusted_proxy_says_is_kept_and_added_to(start_hosts, one):
     """trustedProxies has addresses and networks. Another client's word is still worth nothing."""
     proxy = start_hosts({"default": one}, more='trustedProxies = {"127.0.0.8/30", "127.0.1.1", "2001:db8::/32"}')
     says = ["X-Forwarded-For: 192.0.2.1", "X-Real-IP: 192.0.2.1", "X-Forwarded-For: 192.0.2.2"]
+    says += [f"X-Forwarded-{name}: yes" for name in FAMILY] + ["X_Forwarded_Proto: no", "x-forwarded_host: no"]
     for source, expected in {
         "127.0.0.8": "192.0.2.1, 192.0.2.2, 127.0.0.8",
         "127.0.0.11": "192.0.2.1, 192.0.2.2, 127.0.0.11",
@@ -430,12 +447,66 @@ def test_what_a_trusted_proxy_says_is_kept_and_added_to(start_hosts, one):
         "127.0.0.7": "127.0.0.7",
     }.items():
         with proxy.connect(source=source) as client:
-            for _ in range(2):
-                client.send(request_text("a", headers=says))
-                receive_answer(client)
-                values = [value for line in one.seen[-1].values("X-Forwarded-For") for value in line.split(", ")]
-                assert ", ".join(values) == expected
-        assert bool(one.seen[-1].values("X-Real-IP")) == (expected != source)
+            client.send(request_text("a", headers=says))
+            receive_answer(client)
+        request = one.seen[-1]
+        assert ", ".join(request.values("X-Forwarded-For")) == expected
+        believed = expected != source
+        assert bool(request.values("X-Real-IP")) == believed
+        for name in FAMILY:
+            assert request.values(f"X-Forwarded-{name}") == ["yes"] * believed, f"{source}: {request.fields}"
+        assert not request.values("X_Forwarded_Proto") and not request.values("x-forwarded_host")
+
+
+@behaviour("who the client is")
+@needs_hosts
+def test_a_trusted_proxys_next_request_may_be_for_any_site(start_hosts, one, two):
+    """It keeps connections for all its clients, and each request asks to be the last one: nobody gets a 421."""
+    hosts = {"one.localhost": one, "two.localhost": two}
+    proxy = start_hosts(hosts, more='trustedProxies = {"127.0.0.8"}')
+    for source, connection in (("127.0.0.8", ["close"]), ("127.0.0.7", [])):
+        for name, site in (("one", one), ("two", two)):
+            with proxy.connect(source=source) as client:
+                client.send(request_text(f"{name}.localhost"))
+                assert receive_answer(client).site == name
+                if connection:
+                    client.expect_end()
+            assert site.seen[-1].values("Connection") == connection, f"from {source}: {site.seen[-1].fields}"
+    check_no_harm(proxy)
+
+
+NGINX_IN_FRONT = """events {{}}
+http {{
+    access_log off; {paths}
+    upstream rsp {{ server 127.0.0.1:{to}; keepalive 4; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://rsp; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Forwarded-Proto https;
+        }}
+    }}
+}}
+"""
+
+
+@behaviour("who the client is")
+@needs_hosts
+@pytest.mark.needs("nginx")
+def test_nginx_in_front_keeps_its_connections_for_all_sites(start_hosts, one, two, tmp_path):
+    """Forty requests for two sites, through an upstream with keepalive: each is answered by its own site."""
+    proxy = start_hosts({"one.localhost": one, "two.localhost": two}, more=f'trustedProxies = {{"{HOST}"}}')
+    port = free_port()
+    blocks = NGINX_IN_FRONT.format(paths=NGINX_PATHS, to=proxy.port, port=port)
+    with Server("nginx", port, nginx_words(tmp_path, "nginx", blocks)), Client(port) as client:
+        for number in range(40):
+            name = "one" if number % 2 else "two"
+            client.send(request_text(f"{name}.localhost"))
+            answer = receive_answer(client)
+            assert answer.site == name, f"request {number}: {answer}. Hint: which host is nginx's next request for?"
+    assert one.seen[-1].values("X-Forwarded-Proto") == ["https"]
+    check_no_harm(proxy)
 
 
 # --- WebSockets --------------------------------------------------------------------------------------
@@ -560,17 +631,44 @@ def test_nothing_passes_before_the_backend_has_answered(start_hosts, one, two):
 
 @behaviour("WebSocket by host")
 @needs_hosts
-def test_only_the_first_request_of_a_connection_may_upgrade(start_hosts, one, socket_site):
-    """A later one loses its Upgrade header, and is a request like any other."""
+def test_a_later_handshake_is_told_to_come_on_a_new_connection(start_hosts, one, socket_site):
+    """Its answer could not be found among the others. The page says what to do; nothing of it gets to the backend."""
     proxy = start_hosts({"one.localhost": one, "ws.localhost": socket_site})
     with proxy.connect() as client:
         client.send(request_text("ws.localhost", "/first"))
         assert receive_answer(client).site == "sockets"
         client.send(request_text("ws.localhost", "/second", headers=HANDSHAKE) + SMUGGLED)
-        assert receive_answer(client).site == "sockets"
-        assert receive_answer(client).status == 400
-    assert b"/smuggled" not in socket_site.stream
-    assert not socket_site.seen[1].values("Upgrade")
+        answer = receive_answer(client)
+        assert (answer.status, answer.site) == (400, None), answer
+        assert b"WebSocket" in answer.body and b"new connection" in answer.body, answer
+        client.expect_end()
+    assert b"/smuggled" not in socket_site.stream and b"/second" not in socket_site.stream
+    check_no_harm(proxy)
+
+
+@behaviour("WebSocket by host")
+@needs_hosts
+@pytest.mark.parametrize("pieces", ["whole", "bytes"])
+def test_interim_answers_come_before_the_answer_to_a_handshake(start_hosts, one, pieces):
+    """100 Continue and 103 Early Hints are passed on, and the 101 after them opens the WebSocket all the same."""
+    early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+
+    class Hinting(EchoBackend):
+        def serve(self, connection):
+            self.receive(connection)
+            for data in [early + SWITCH] if pieces == "whole" else [bytes([byte]) for byte in early + SWITCH]:
+                self.send(connection, data)
+            super().serve(connection)
+
+    with Hinting() as backend:
+        proxy = start_hosts({"one.localhost": one, "ws.localhost": backend})
+        with proxy.connect() as client:
+            client.send(request_text("ws.localhost", headers=HANDSHAKE) + b"early")
+            assert [receive_answer(client).status for _ in range(3)] == [100, 103, 101]
+            assert client.receive_exactly(5) == b"early"
+            client.send(SMUGGLED)
+            assert client.receive_exactly(len(SMUGGLED)) == SMUGGLED, "is the 101 after a 103 seen?"
+        check_no_harm(proxy)
 
 
 @behaviour("WebSocket by host")
@@ -610,8 +708,9 @@ def test_no_other_upgrade_opens_a_gate(start_hosts, one, socket_site, headers):
 
 @behaviour("WebSocket by host")
 @needs_hosts
-def test_a_backend_that_ends_without_an_answer_ends_the_client(start_hosts, one):
-    """Held bytes don't keep the connection from its end."""
+@pytest.mark.parametrize("behind", [b"", b"held bytes"])
+def test_a_backend_that_ends_without_an_answer_to_a_handshake_is_a_502(start_hosts, one, behind):
+    """Held bytes don't keep the client from being told."""
 
     class Rude(EchoBackend):
         def serve(self, connection):
@@ -620,7 +719,8 @@ def test_a_backend_that_ends_without_an_answer_ends_the_client(start_hosts, one)
     with Rude() as backend:
         proxy = start_hosts({"one.localhost": one, "ws.localhost": backend})
         with proxy.connect() as client:
-            client.send(request_text("ws.localhost", headers=HANDSHAKE))
+            client.send(request_text("ws.localhost", headers=HANDSHAKE) + behind)
+            assert receive_answer(client).status == 502
             client.expect_end()
         proxy.check_unharmed()
 
@@ -676,6 +776,50 @@ def test_route_sees_every_byte_of_a_header(start_hosts, one, two):
     with proxy.connect() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: one.localhost\r\nX-Any: " + value + b"\r\n\r\n")
         assert receive_answer(client).site == "two", proxy.errors()
+
+
+@behaviour("Lua names the host")
+@needs_hosts
+def test_route_does_not_see_what_is_dropped(start_hosts, one, two):
+    """Who goes by X-Forwarded-For would be fooled by a stranger. What a trusted proxy says is there."""
+    more = """
+        trustedProxies = {"127.0.0.8"}
+        function route(request)
+          local seen = {}
+          for name in pairs(request.headers) do
+            if name:find("forwarded") or name:find("real") or name:find("proxy") or name:find("mine") then
+              seen[#seen + 1] = name
+            end
+          end
+          table.sort(seen)
+          local trusted = table.concat(seen, " ") == "forwarded x-forwarded-for x-forwarded-proto x-real-ip"
+          return trusted and "two.localhost" or #seen == 0 and "one.localhost" or error(table.concat(seen, " "))
+        end
+    """
+    proxy = start_hosts({"one.localhost": one, "two.localhost": two}, more=more)
+    claims = ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "X-Real-IP: 192.0.2.1", "Forwarded: for=a"]
+    claims += ["X_Forwarded_For: 192.0.2.1", "Proxy: a", "X-Mine: for this hop", "Connection: x-mine"]
+    for source, name in (("127.0.0.7", "one"), ("127.0.0.8", "two")):
+        with proxy.connect(source=source) as client:
+            client.send(request_text("a.localhost", headers=claims))
+            assert receive_answer(client).site == name, proxy.errors()
+
+
+@behaviour("Lua names the host")
+@needs_hosts
+def test_route_sees_a_method_and_a_target_as_they_came(start_hosts, one, two):
+    """Whatever llhttp was shown in their place."""
+    more = """
+        function route(request)
+          local seen = request.method .. " " .. request.target
+          return seen == "LIST /caf\\195\\169" and "two.localhost" or error(seen)
+        end
+    """
+    proxy = start_hosts({"one.localhost": one, "two.localhost": two}, more=more)
+    with proxy.connect() as client:
+        client.send(request_text("one.localhost", "/café", method="LIST"))
+        assert receive_answer(client).site == "two", proxy.errors()
+    assert two.seen[0].line == "LIST /café HTTP/1.1".encode()
 
 
 @behaviour("Lua names the host")

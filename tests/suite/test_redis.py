@@ -572,7 +572,7 @@ def test_only_names_of_hosts_get_into_redis(start_redis, redis, one):
             "../a",
             "a\tb",
             "a:b",
-            "a:",
+            "a::",
             "hostnames:a",
             "a\\",
             'a"b',

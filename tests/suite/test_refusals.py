@@ -34,6 +34,7 @@ from support.peers import (
     pattern,
     receive_answer,
     request_text,
+    reset_after_delivery,
     send_byte_by_byte,
     send_pattern_in_background,
     wait_until,
@@ -140,12 +141,18 @@ BAD = {  # what -> a request that is answered with 400
     "a blank at the end": get(first="GET /bad HTTP/1.1 "),
     "a version in lower case": get(first="GET /bad http/1.1"),
     "a method that is none": get(first="G(T /bad HTTP/1.1"),
+    "a method with a byte above 127": get(first="GÉT /bad HTTP/1.1"),
+    "a method of 65 letters": get(first=f"{'X' * 65} /bad HTTP/1.1"),
+    "a target with a byte above 127 and a DEL": get(first="GET /bad\xe9\x7f HTTP/1.1"),
+    "a target with a byte above 127 and a control character": get(first="GET /bad\xe9\x01 HTTP/1.1"),
+    "a target with a byte above 127 and a blank": get(first="GET /bad\xe9 /bad HTTP/1.1"),
     "another protocol": get(first="GET /bad RTSP/1.0"),
     "TLS": hello_bytes("a"),
     "a chunk without a size": chunks(b"\r\nhello\r\n0\r\n\r\n"),
     "a chunk of size x": chunks(b"x\r\nhello\r\n0\r\n\r\n"),
     "a chunk of a negative size": chunks(b"-5\r\nhello\r\n0\r\n\r\n"),
     "a chunk of size 0x5": chunks(b"0x5\r\nhello\r\n0\r\n\r\n"),
+    "a blank and no extension": chunks(b"5 \r\nhello\r\n0\r\n\r\n"),
     "a blank before a chunk's size": chunks(b" 5\r\nhello\r\n0\r\n\r\n"),
     "a chunk of 65 bits": chunks(b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
     "a chunk that is too long": chunks(b"5\r\nhello!\r\n0\r\n\r\n"),
@@ -163,9 +170,9 @@ OTHERS = {  # what -> a request, and the status that it is answered with
     "HTTP/2 in the clear": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "no version": (get(first="GET /bad"), 505),
     "HTTP/2.0": (get(first="GET /bad HTTP/2.0"), 505),
-    "a head of 20 KB in one line": (get(f"X-Long: {'x' * 20_000}"), 431),
-    "a head of 20 KB in many lines": (get(*(f"X-{number}: {'x' * 900}" for number in range(22))), 431),
-    "a target of 20 KB": (get(first=f"GET /bad{'x' * 20_000} HTTP/1.1"), 431),
+    "a head of 40 KB in one line": (get(f"X-Long: {'x' * 40_000}"), 431),
+    "a head of 40 KB in many lines": (get(*(f"X-{number}: {'x' * 900}" for number in range(44))), 431),
+    "a target of 40 KB": (get(first=f"GET /bad{'x' * 40_000} HTTP/1.1"), 431),
 }
 
 
@@ -213,18 +220,28 @@ def test_what_is_only_unusual_is_not_refused(start_hosts, site):
         "empty lines before it": b"\r\n\r\n" + get(),
         "a value of 9,000 bytes": get(f"X-Long: {'x' * 9000}"),
         "a hundred headers": get(*(f"X-{number}: {number}" for number in range(100))),
-        "the longest head": get(f"X-Long: {'x' * (16384 - len(get('X-Long: ')))}"),
+        "three cookies of 6 KB, as single sign-on has them": get(*["Cookie: " + "x" * 6000] * 3),
+        "the longest head": get(f"X-Long: {'x' * (32768 - len(get('X-Long: ')))}"),
         "no blank behind a colon": get("X-One:1", host="Host:a"),
         "many blanks and tabs": get("X-One: \t  1 \t ", host="Host:   a  "),
         "a length with zeros": post("Content-Length: 0005", body=b"hello"),
         "chunked in capitals": post("Transfer-Encoding: CHUNKED"),
         "chunk sizes in capitals, with zeros": chunks(b"000A\r\nhellohello\r\n0\r\n\r\n"),
+        "blanks before an extension": chunks(b"5 ;x=y\r\nhello\r\n0\t ; x\r\n\r\n"),
         "extensions": chunks(b'5;a=b;c="d e;f"\r\nhello\r\n000;x\r\n\r\n'),
         "trailers": chunks(b"5\r\nhello\r\n0\r\nX-One: 1\r\nContent-Length: 5\r\n\r\n"),
         "a value in UTF-8": get("X-One: ä"),
         "an empty value": get("X-One:"),
         "all that a name may be made of": get("!#$%&'*+-.^_`|~09azAZ: 1"),
         "a query with anything": get(first="GET /bad?a[]=b|c&d='e'%00 HTTP/1.1"),
+        "a path in UTF-8, as curl sends what one types": get(first="GET /bad/caf\xc3\xa9 HTTP/1.1"),
+        "a path and a query with any byte above 127": get(
+            first=f"GET /bad{bytes(range(128, 256)).decode('latin-1')}?\x80\xff HTTP/1.1"
+        ),
+        "an absolute target with a path in UTF-8": get(first="GET http://a/bad/caf\xc3\xa9 HTTP/1.1"),
+        "a Host with no port behind its colon": get(host="Host: a:"),
+        "a Host with a port with zeros": get(host="Host: a:000080"),
+        "a method that nobody knows": get(first="LIST /bad HTTP/1.1"),
         "OPTIONS of all": get(first="OPTIONS * HTTP/1.1"),
     }
     for what, data in unusual.items():
@@ -235,6 +252,8 @@ def test_what_is_only_unusual_is_not_refused(start_hosts, site):
                 answer = receive_answer(client)
                 assert answer.site == "one", f"{what}: {answer}"
         assert len(site.seen) == before + 2 and not site.complaints, f"{what}: {site.seen[before:]} {site.complaints}"
+        sent, _, _ = data.lstrip(b"\r\n").replace(b"http://a/", b"/").partition(b"\r\n")
+        assert site.seen[before].line == sent, f"{what}: the backend got {site.seen[before].line}"
     assert not any(request.values("Content-Length") and request.values("X-One") for request in site.seen)
 
 
@@ -267,6 +286,34 @@ def test_hop_by_hop_headers_are_not_passed_on(start_hosts, site):
     assert request.values("X-Kept") == ["yes"] and request.values("Host"), request.fields
 
 
+@behaviour("smuggling")
+@needs_hosts
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "LIST"])
+def test_a_body_that_a_backend_does_not_read_is_no_request(start_hosts, method):
+    """Some servers look for no body there, and would take it for the next request: so it has to be the last one."""
+    lines = []
+
+    class Careless(EchoBackend):
+        def serve(self, connection):
+            stream = connection.makefile("rb")
+            while line := stream.readline():
+                lines.append(line)
+                headers = [*iter(stream.readline, b"\r\n")]
+                self.send(connection, b"HTTP/1.1 204 No Content\r\n\r\n")
+                if b"Connection: close\r\n" in headers:
+                    return
+
+    smuggled = get("X-Forwarded-For: 192.0.2.1", first="GET /smuggled HTTP/1.1")
+    with Careless() as backend:
+        proxy = start_hosts({"a": backend})
+        for body in (b"%x\r\n%b\r\n0\r\n\r\n" % (len(smuggled), smuggled), smuggled):
+            length = f"Content-Length: {len(body)}" if body is smuggled else "Transfer-Encoding: chunked"
+            with proxy.connect() as client:
+                client.send(get(length, first=f"{method} /bad HTTP/1.1") + body + get())
+                client.receive_all()
+    assert [line.split()[1] for line in lines] == [b"/bad", b"/bad"], f"the backend served {lines}"
+
+
 STREAMS = [  # each ends the connection
     SOUND
     + post("Content-Length: 7", body=b"\r\n\r\nabc")
@@ -275,7 +322,7 @@ STREAMS = [  # each ends the connection
     + get("Connection: close"),
     SOUND + SOUND + post("Content-Length: 3", "Content-Length: 3", body=b"abc"),
     b"\r\n" + SOUND + chunks(b"5\r\nhello\r\noops\r\n"),
-    post("X-Forwarded-For: 192.0.2.1", "Content-Length: 300", body=pattern(0, 300)) + get(f"X-Long: {'x' * 17_000}"),
+    post("X-Forwarded-For: 192.0.2.1", "Content-Length: 300", body=pattern(0, 300)) + get(f"X-Long: {'x' * 33_000}"),
     get("Upgrade: websocket", "Connection: Upgrade", host="Host: ws") + b"\r\n\r\n" + pattern(5, 500) + SOUND,
     get("Upgrade: websocket", "Connection: Upgrade") + SOUND + get(first="GET /last HTTP/1.0"),
 ]
@@ -344,7 +391,7 @@ def refusing(start_hosts, site):
 REFUSED = {  # status -> the head of an upload that is answered with it
     400: {"host": "a b"},
     404: {"host": "nobody.example"},
-    431: {"host": "a", "headers": [f"X-Long: {'x' * 20_000}"]},
+    431: {"host": "a", "headers": [f"X-Long: {'x' * 40_000}"]},
     500: {"host": "a", "target": "/error"},
     502: {"host": "down"},
     504: {"host": "full"},
@@ -392,6 +439,91 @@ def check_refused_behind(client, count, status):
     assert not sender.is_alive() and client.sent > count, f"only {client.sent:,} bytes were taken"
     assert receive_answer(client).status == status
     client.expect_end()
+
+
+class Mute(EchoBackend):
+    """Ends each connection as soon as it has got a request, or a part of one: by an end of file, or by a reset."""
+
+    resets_at_once = False
+
+    def serve(self, connection):
+        """Read something, and end."""
+        connection.recv(4096)
+        if self.resets_at_once:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@behaviour("refusals")
+@pytest.mark.parametrize("end", ["end of file", "reset"])
+def test_a_backend_that_ends_without_a_byte_is_a_502(start_hosts, site, end):
+    """Not an empty answer, and not a reset: the client is told, also while it is sending. One log line says it."""
+    with Mute() as mute:
+        mute.resets_at_once = end == "reset"
+        proxy = start_hosts({"a": site, "mute": mute})
+        before = settled_files(proxy)
+        for method, headers in (("GET", []), ("HEAD", []), ("POST", ["Content-Length: 1000000"]), ("GET", HANDSHAKE)):
+            with proxy.connect() as client:
+                client.send(request_text("mute", method=method, headers=headers))
+                answer = receive_answer(client, method)
+                assert (answer.status, answer.fields["connection"]) == (502, "close"), f"{method}: {answer}"
+                client.expect_end()
+        with proxy.connect() as client:
+            client.send(request_text("mute"))
+            client.half_close()
+            assert receive_answer(client).status == 502, "a client that has sent its end of file"
+        with proxy.connect(timeout=LONG_PATIENCE) as client:
+            count = 3 * MEGABYTE
+            client.send(request_text("mute", method="POST", headers=[f"Content-Length: {10 * count}"]))
+            check_refused_behind(client, count, 502)
+        wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before", LONG_PATIENCE)
+    lines = proxy.errors().splitlines()
+    assert len(lines) == 1 and str(mute.port) in lines[0], lines
+    assert ask(proxy, "a").site == "one"
+    proxy.check_unharmed()
+
+
+@behaviour("refusals")
+@pytest.mark.parametrize("end", ["end of file", "reset"])
+@pytest.mark.parametrize(
+    "begun", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe"]
+)
+@pytest.mark.parametrize("headers", [[], HANDSHAKE], ids=["a request", "a handshake"])
+def test_an_answer_that_breaks_off_is_not_followed_by_a_502(start_hosts, site, begun, end, headers):
+    """The client could take it for the rest of the answer. It gets what there was, and the end."""
+
+    class Stopping(EchoBackend):
+        def serve(self, connection):
+            self.receive(connection)
+            self.send(connection, begun)
+            if end == "reset":
+                reset_after_delivery(connection)
+
+    with Stopping() as backend:
+        proxy = start_hosts({"a": backend})
+        with proxy.connect() as client:
+            client.send(request_text("a", headers=headers))
+            assert client.receive_exactly(len(begun)) == begun
+            with contextlib.suppress(AssertionError) if end == "reset" else contextlib.nullcontext():
+                client.expect_end()
+            assert client.received == len(begun), "there is something after the answer that has broken off"
+        proxy.check_unharmed()
+
+
+@behaviour("refusals")
+def test_a_kept_connection_that_ends_has_no_502(start_hosts):
+    """The backend has answered the first request, and ends during the second: the client gets an end, and may retry."""
+
+    class Once(EchoBackend):
+        def serve(self, connection):
+            self.receive(connection)
+            self.send(connection, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            self.receive(connection)
+
+    with Once() as backend, start_hosts({"a": backend}).connect() as client:
+        client.send(request_text("a"))
+        assert receive_answer(client).body == b"ok"
+        client.send(request_text("a"))
+        client.expect_end()
 
 
 @behaviour("refusals")
