@@ -313,8 +313,7 @@ def test_a_hello_without_a_possible_name_is_for_the_default(start_hosts, record,
     for number, send in enumerate((Client.send, send_byte_by_byte), 1):
         with Client(proxy.tls_port) as client:
             send(client, NAMELESS[case])
-            expected = [NAMELESS[case]] * number
-            wait_until(lambda: record.streams == expected, "the default host has got it")  # noqa: B023
+            wait_until(lambda n=number: record.streams == [NAMELESS[case]] * n, "the default host has got it")
     assert proxy.errors() == ""
 
 
