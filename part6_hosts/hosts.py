@@ -60,10 +60,11 @@ CALL_FROM_LUA = """
 local route = ...
 local gsub, byte, char = string.gsub, string.byte, string.char
 -- lupa takes texts for UTF-8. Lua's are bytes: let each come out as the character of its number, as in latin-1.
+local function as_character(one)
+    return byte(one) < 192 and "\\194" .. one or "\\195" .. char(byte(one) - 64)
+end
 local function as_text(bytes)
-    local text = gsub(bytes, "[\\128-\\255]", function(one)
-        return byte(one) < 192 and "\\194" .. one or "\\195" .. char(byte(one) - 64)
-    end)
+    local text = gsub(bytes, "[\\128-\\255]", as_character)
     return type(text) == "string" and text or error("string.gsub does not return a string any more")
 end
 return function(address, tls, host, method, target, headers)
