@@ -111,8 +111,21 @@ def test_every_byte_value_passes_in_both_directions(start_proxy):
 @behaviour("several clients")
 def test_four_slow_answers_come_at_the_same_time(start_proxy):
     """Four requests that the backend thinks about for 1 s each are answered in under 2 s."""
-    with HttpBackend() as backend, contextlib.ExitStack() as stack:
+    with HttpBackend() as backend:
         proxy = start_proxy(backend)
+        for _ in range(3):  # a busy machine may hold up a client for a second, but not each time
+            seconds = seconds_for_four(proxy)
+            most = backend.most_at_once
+            if most == 1 or most == 4 and seconds < 2:
+                break
+    hints = {1: "they were served one after another", 4: "the backend had them all at once; what came later?"}
+    hint = hints.get(most, f"the backend had {most} of them at once; what did another one wait for?")
+    assert most == 4 and seconds < 2, f"four answers of 1 s each took {seconds:.1f} s. Hint: {hint}"
+
+
+def seconds_for_four(proxy):
+    """Return how long four clients need to get their slow answers."""
+    with contextlib.ExitStack() as stack:
         clients = []
         start = time.monotonic()
         for _ in range(4):
@@ -125,19 +138,7 @@ def test_four_slow_answers_come_at_the_same_time(start_proxy):
         for client in clients:
             answer = client.receive_all()
             assert answer.endswith(b"Sorry for the wait.\n"), f"one of four clients got {answer!r}"
-        check_at_once(backend, time.monotonic() - start)
-
-
-def check_at_once(backend, seconds):
-    """Raise AssertionError if four slow answers did not come at the same time, with the reason as the backend saw it.
-
-    On a busy machine they may need more than 2 s even so. One after another, they need 4.
-    """
-    most = backend.most_at_once
-    hints = {1: "they were served one after another", 4: "the backend had them all at once; what came later?"}
-    hint = hints.get(most, f"the backend had {most} of them at once; what did another one wait for?")
-    fine = most == 4 and seconds < 3
-    assert fine, f"four answers of 1 s each took {seconds:.1f} s. Hint: {hint}"
+        return time.monotonic() - start
 
 
 @behaviour("idle client")
