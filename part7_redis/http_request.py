@@ -32,7 +32,6 @@ MAX_HELD = 131072  # bytes after the handshake of a WebSocket; a client has no r
 
 LINE_ENDS = re.compile(rb"[\r\n]+")
 METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64})( ?)")  # any token (RFC 9110, section 9.1), but not endless
-FIRST_LINE = re.compile(rb"([^ ]+) ([!-~\x80-\xff]+) HTTP/(1\.[01])\r\n")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*;[\t -~\x80-\xff]*)?")  # the size, and maybe an extension
 TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 
@@ -43,7 +42,7 @@ HEAD_END = re.compile(rb"\n\r?\n")  # of an answer; backends may be as careless 
 
 SHOWN_AS_IT_IS = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ")  # methods that llhttp knows
 SHOWN_INSTEAD = b"POST"  # of any other; what llhttp makes of the headers doesn't depend on it
-ALL_ASCII = bytes(min(byte, ord("~")) for byte in range(256))
+ALL_ASCII = bytes(byte if byte < 128 else ord("x") for byte in range(256))  # a table for bytes.translate
 HAVE_BODIES = {b"POST", b"PUT", b"PATCH"}  # methods whose bodies all backends expect
 
 # Headers that are not passed on just as they came; for others see Request.written_anew.
@@ -59,6 +58,7 @@ WATCHED = CLAIMS | REWRITTEN | DROPPED
 AS_IN_CGI = bytes(sign if chr(sign).isalnum() and sign < 128 else ord("-") for sign in range(256))
 TOKENS = {b"close", b"keep-alive", b"upgrade"}  # of Connection; others are names of headers
 MISSPELT = b""  # the name of a header that only CGI takes for one that matters
+VERSIONS = {b"HTTP/1.0", b"HTTP/1.1"}
 NOTHING = ()  # the values of a header that is not there
 
 
@@ -130,6 +130,10 @@ class Request:
         """Note the end."""
         self.complete = True
 
+    def count(self):
+        """Return the number of headers so far."""
+        return len(self.kept) // 4 + sum(map(len, self.watched.values())) + len(self.claims)
+
     @property
     def headers(self):
         """The headers, a list of pairs: name, in whatever case, and value (bytes). Those of one name are in order.
@@ -145,21 +149,21 @@ class Request:
 
         Raises BadRequest.
         """
-        line = FIRST_LINE.match(head)
-        if not line or not self.complete:
+        line = head[: head.index(b"\r\n")].split(b" ")
+        if len(line) != 3 or line[2] not in VERSIONS or not self.complete:
             version = parser.get_http_version()
             if version not in ("1.0", "1.1"):
                 raise BadRequest(505, f"HTTP/{version}, where only 1.0 and 1.1 are spoken")
             # llhttp takes more spaces, too, and RTSP/1.0
             raise BadRequest(400, "malformed HTTP: the first line is not a method, a target and a version")
-        # All bytes: GET; /path?query or *, once find_host has seen to it; 1.1 or 1.0.
-        self.method, self.target, self.version = line.groups()
+        # Such as GET; /path?query or *, once find_host has had a look at it; HTTP/1.1 or HTTP/1.0.
+        self.method, self.target, self.version = line
         self.length = self.find_length()  # bytes of the body; None: it comes in chunks
         self.host = self.find_host()  # a name as host_name makes it; None: HTTP/1.0 without any
         said = self.watched.get(b"connection")
         self.tokens = connection_tokens(b",".join(said)) if said else NOTHING
         # Whether what comes after it is no request any more (RFC 9112, section 9.6).
-        self.last = b"close" in self.tokens or self.version == b"1.0" and b"keep-alive" not in self.tokens
+        self.last = b"close" in self.tokens or self.version == b"HTTP/1.0" and b"keep-alive" not in self.tokens
         self.upgrade = b"upgrade" in self.watched and self.is_handshake(first)  # of a WebSocket
         if self.length != 0 and self.method not in HAVE_BODIES:
             self.ask_for_close()  # there are backends that look for no body here, and take it for the next request
@@ -170,7 +174,7 @@ class Request:
         if encodings:
             if lengths:
                 raise BadRequest(400, "both Content-Length and Transfer-Encoding")
-            if len(encodings) > 1 or encodings[0].lower() != b"chunked" or self.version == b"1.0":
+            if len(encodings) > 1 or encodings[0].lower() != b"chunked" or self.version == b"HTTP/1.0":
                 raise BadRequest(400, "a Transfer-Encoding other than chunked, once, in HTTP/1.1")
             return None
         if not lengths:
@@ -188,7 +192,7 @@ class Request:
         if len(hosts) > 1:
             raise BadRequest(400, "two Host headers")
         host = host_name(hosts[0].decode("latin-1")) if hosts else None
-        if host is None and (hosts or self.version != b"1.0"):
+        if host is None and (hosts or self.version != b"HTTP/1.0"):
             raise BadRequest(400, "a Host that is not a host name" if hosts else "no Host header")
         form = self.target[:1]
         if ord("#") in self.target or form == b"*" and (self.method, self.target) != (b"OPTIONS", b"*"):
@@ -215,7 +219,7 @@ class Request:
     def is_handshake(self, first):
         """Return True if this asks for a WebSocket (RFC 6455, section 4.1); any other Upgrade is forgotten."""
         values = self.watched[b"upgrade"]
-        is_plain = self.method == b"GET" and self.version == b"1.1" and self.length == 0
+        is_plain = self.method == b"GET" and self.version == b"HTTP/1.1" and self.length == 0
         if not is_plain or [value.lower() for value in values] != [b"websocket"] or b"upgrade" not in self.tokens:
             del self.watched[b"upgrade"]
             return False
@@ -236,7 +240,7 @@ class Request:
     def written_anew(self, address):
         """Return the head as the backend gets it: what concerns this hop is dropped or replaced, and the rest kept."""
         watched = self.watched
-        lines = [self.method, b" ", self.target, b" HTTP/", self.version, b"\r\n"]
+        lines = [self.method, b" ", self.target, b" ", self.version, b"\r\n"]
         if b"host" in watched:
             lines += b"Host: ", watched[b"host"][0], b"\r\n"
         lines += self.kept if TOKENS.issuperset(self.tokens) else self.kept_but_not_named()
@@ -390,8 +394,7 @@ class RequestReader:
             pass  # so ends a head with Upgrade, and we look at that ourselves
         except httptools.HttpParserError as error:
             raise BadRequest(505 if "HTTP version" in str(error) else 400, f"malformed HTTP: {error}") from None
-        request = self.request
-        if len(request.kept) // 4 + sum(map(len, request.watched.values())) + len(request.claims) > MAX_HEADERS:
+        if len(self.head) + len(piece) > MAX_HEADERS * len("a:\r\n") and self.request.count() > MAX_HEADERS:
             raise BadRequest(431, f"more than {MAX_HEADERS} headers")
 
     def read_method(self, text):
