@@ -34,7 +34,7 @@ import sys
 
 from config import ConfigError, get_config_opt, read_config_file
 from epollinterface import add_epoll_handler, do_reactor_loop, epoll_init, stop_reactor_loop
-from netutils import Backend
+from netutils import Backend, leads_back, note_own_address
 from server_socket import create_server_socket_handler
 
 
@@ -68,7 +68,11 @@ def main():
     try:
         settings = read_config_file(sys.argv[1])
         server_port = get_config_opt(settings, "listenPort")
+        note_own_address(None, server_port)
         backend = Backend(get_config_opt(settings, "backendAddress"), get_config_opt(settings, "backendPort"))
+        if leads_back(backend):
+            what = f"another server's, not {backend.host}:{backend.port}, where this proxy itself listens"
+            raise ConfigError(f"Error parsing config file: backendPort must be {what}.")
         raise_descriptor_limit()
         event_mask = select.EPOLLIN | select.EPOLLET
         server_handler = create_server_socket_handler(server_port, event_mask, backend)

@@ -12,9 +12,10 @@ import time
 
 from balance import pick_other
 from epollinterface import Deadlines
-from netutils import Backend
+from netutils import OUR_OWN_SHORTAGES, Backend
 
 QUIET_SECONDS = 1  # between two log lines about connections that one backend has broken off
+SHORTAGE_QUIET_SECONDS = 10  # between two log lines about what this machine has run out of
 
 
 class BalancedBackend(Backend):
@@ -39,6 +40,8 @@ class BalancedBackend(Backend):
 
 class BackendSet:
     """The backends that share the clients of one proxy."""
+
+    quiet_until = 0  # when the next shortage may be logged (seconds); it is the machine's, so all sets share this
 
     def __init__(self, backends, balance, max_fails=1, fail_timeout=10, connect_timeout=2):
         """Take a list of BalancedBackends, and a balance, which chooses among those that are usable: see balance.py.
@@ -112,6 +115,9 @@ class BackendSet:
     def note_failure(self, backend):
         """Note that a client could not connect to a backend; log it when that changes anything."""
         now = time.monotonic()
+        if backend.error_number in OUR_OWN_SHORTAGES:
+            self.note_shortage(backend, now)
+            return
         if now - backend.fails_since > self.fail_timeout and backend.fails < self.max_fails:
             backend.fails = 0
         if not backend.fails:
@@ -123,6 +129,13 @@ class BackendSet:
             reason = os.strerror(backend.error_number)
             logging.error("Couldn't connect to backend %s: %s%s", backend.name, reason, rest)
             self.sort_out(now)
+
+    def note_shortage(self, backend, now):
+        """Log that this machine has run out of something, which is not the backend's fault."""
+        if now >= BackendSet.quiet_until:
+            reason = os.strerror(backend.error_number)
+            logging.error("Couldn't connect to backend %s: %s. The shortage is our own", backend.name, reason)
+            BackendSet.quiet_until = now + SHORTAGE_QUIET_SECONDS
 
     def note_success(self, connection):
         """Note that a client could connect."""

@@ -38,6 +38,7 @@ Traps
 Mirrors connection.c, the place where the original's author ended up after the posts; see tcp(7), epoll(7).
 """
 
+import contextlib
 import errno
 import fcntl
 import socket
@@ -236,6 +237,14 @@ class Connection:
         """Reset this side, and close the pair."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.close_pair()
+
+    def fail(self):
+        """Reset both sides, after an exception that leaves the pair in no state at all: the loop calls this."""
+        if self.output is not CLOSED:
+            for connection in (self, self.peer):
+                with contextlib.suppress(OSError):  # its socket may be closed, between two addresses
+                    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            self.close_pair()
 
     def close_pair(self):
         """Close both sides, when all the events of this round have been handled."""

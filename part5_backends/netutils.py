@@ -6,7 +6,11 @@ Mirrors netutils.c of the posts, and gathers here the getaddrinfo calls that the
 import errno
 import os
 import socket
+import struct
 
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # "any address": to a connect, it is this machine
+# What this machine may run out of: descriptors, memory, ports of its own. Says nothing of the other machine.
+OUR_OWN_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EADDRNOTAVAIL}
 NON_BLOCKING_STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # a TCP socket whose calls never wait
 
 
@@ -21,6 +25,9 @@ def find_addresses(host, port, flags=0):
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except ValueError:  # Python encodes the name first, and rejects labels of more than 63 letters
         raise OSError(errno.EINVAL, "not a name that can be looked up") from None
+
+
+own_addresses = []  # where this program listens, as getsockname(2) would say it
 
 
 class Backend:
@@ -49,12 +56,49 @@ def find_backend(backend_host, backend_port):
 
 
 def is_usable(family):
-    """Tell whether this machine has sockets of an address family: IPv4 or IPv6."""
+    """Return True if this machine has sockets of an address family: IPv4 or IPv6."""
     try:
         create_backend_socket(family).close()
+    except OSError as error:  # any other says that there is none to be had just now
+        return error.errno != errno.EAFNOSUPPORT
+    return True
+
+
+def note_own_address(host, port):
+    """Remember where this program is going to listen: at the first address that it has sockets for."""
+    try:
+        found = find_addresses(host, port, socket.AI_PASSIVE)
+    except OSError:  # the attempt to listen there will say why
+        return
+    own_addresses.extend([address for family, _, _, _, address in found if is_usable(family)][:1])
+
+
+def leads_back(backend):
+    """Return True if a connect to one of the backend's addresses would reach this program itself."""
+    for family, _, _, _, address in backend.addresses:
+        host = WILDCARDS.get(address[0], address[0]).removeprefix("::ffff:")
+        for own_host, own_port, *_ in own_addresses:
+            is_covered = own_host in (host, "::") or own_host == "0.0.0.0" and ":" not in host
+            if address[1] == own_port and is_covered and is_local(family, address):
+                return True
+    return False
+
+
+def is_local(family, address):
+    """Return True if an address is one of this machine's: no other can be bound to."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address[0], 0, *address[2:]))
     except OSError:
         return False
     return True
+
+
+def is_silent(sock, seconds):
+    """Return True if for this long no byte has been sent or received on a TCP socket."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)  # struct tcp_info in linux/tcp.h
+    since_sent, _, since_received = struct.unpack_from("III", info, 44)  # milliseconds
+    return min(since_sent, since_received) > 1000 * seconds
 
 
 def make_socket_non_blocking(sock):
@@ -66,6 +110,7 @@ def create_backend_socket(family):
     """Return a new non-blocking TCP socket of an address family; raise OSError when there is none to be had."""
     backend_socket = socket.SocketType(family, NON_BLOCKING_STREAM)  # the bare socket, without makefile() and with
     send_at_once(backend_socket)
+    notice_silence(backend_socket)
     return backend_socket
 
 
@@ -75,3 +120,12 @@ def send_at_once(sock):
     A listening socket hands this on to those that it accepts. See TCP_NODELAY in tcp(7).
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def notice_silence(sock):
+    """Have the kernel ask a peer that has long been silent whether it is still there, and end the connection if not.
+
+    Otherwise one that vanishes without a word keeps its descriptors for ever. "Long" is two hours, unless the system
+    says otherwise (tcp_keepalive_time). A listening socket hands this on, too. See SO_KEEPALIVE in socket(7).
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -30,6 +30,7 @@ import sys
 from config import ConfigError, read_config_file
 from epollinterface import add_epoll_handler, do_reactor_loop, epoll_init, stop_reactor_loop
 from health import Checker
+from netutils import note_own_address
 from server_socket import create_server_socket_handler
 from settings import read_own_port, read_settings
 
@@ -64,6 +65,7 @@ def main():
     try:
         settings = read_config_file(sys.argv[1])
         server_port = read_own_port(settings, "listenPort")
+        note_own_address(None, server_port)
         backends, check = read_settings(settings)
         raise_descriptor_limit()
         event_mask = select.EPOLLIN | select.EPOLLET

@@ -13,6 +13,7 @@ from backends import BackendSet, BalancedBackend
 from balance import BALANCES, LuaBalance
 from config import ConfigError, describe, get_config_opt, is_function, is_table
 from health import Check
+from netutils import leads_back
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
 HEAVIEST = 100  # that a weight may be
@@ -122,15 +123,23 @@ def read_list(settings, value, name, what):
     return [table[number] for number in numbers]
 
 
+def check_elsewhere(backend, name):
+    """Raise ConfigError if a backend is this proxy itself; the name is the full one of its port."""
+    if leads_back(backend):
+        refuse(name, f"another server's, not {backend.host}:{backend.port}, where this proxy itself listens")
+
+
 def read_backend(settings, value, name):
     """Return a BalancedBackend, looked up; raise ConfigError, or OSError when it can't be found."""
     table = read_table(settings, value, name, ["address", "port", "weight", "backup"])
-    return BalancedBackend(
+    backend = BalancedBackend(
         read_text(table.get("address"), f"{name}.address", "a name or an address"),
         read_port(table.get("port"), f"{name}.port"),
         read_whole_number(table.get("weight", 1), f"{name}.weight", 1, HEAVIEST),
         read_flag(table.get("backup"), f"{name}.backup"),
     )
+    check_elsewhere(backend, f"{name}.port")
+    return backend
 
 
 def read_backends(settings, get):
@@ -139,7 +148,9 @@ def read_backends(settings, get):
     if value is None:
         get_config_opt(settings, "backendAddress", instead="backends")
         address = read_text(settings.get("backendAddress"), "backendAddress", "a name or an address")
-        return [BalancedBackend(address, read_own_port(settings, "backendPort"))]
+        backend = BalancedBackend(address, read_own_port(settings, "backendPort"))
+        check_elsewhere(backend, "backendPort")
+        return [backend]
     if get("backendAddress") is not None or get("backendPort") is not None:
         raise ConfigError(
             "Error parsing config file: set either backends, or backendAddress and backendPort, not both."

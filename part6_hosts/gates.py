@@ -116,6 +116,11 @@ class Gate:
         """Let the client read why it is refused, but not for ever."""
         self.entrance.lingering.start(self)
 
+    def fail(self):
+        """Reset the client, after an exception that leaves the gate in no state at all: the loop calls this."""
+        if self.client is not None:
+            self.client.fail()
+
     def close(self):
         """Let go of the two sides: they are closed."""
         self.entrance.heads.stop(self)

@@ -18,6 +18,7 @@ from health import Check, Checker
 from hosts import DEFAULT, Host, HostTable, Route
 from http_request import httptools
 from names import host_name
+from netutils import leads_back, note_own_address
 from proxy_protocol import own_check_header
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
@@ -133,15 +134,23 @@ def read_list(settings, value, name, what):
     return [table[number] for number in numbers]
 
 
+def check_elsewhere(backend, name):
+    """Raise ConfigError if a backend is this proxy itself; the name is the full one of its port."""
+    if leads_back(backend):
+        refuse(name, f"another server's, not {backend.host}:{backend.port}, where this proxy itself listens")
+
+
 def read_backend(settings, value, name):
     """Return a BalancedBackend, looked up; raise ConfigError, or OSError when it can't be found."""
     table = read_table(settings, value, name, ["address", "port", "weight", "backup"])
-    return BalancedBackend(
+    backend = BalancedBackend(
         read_text(table.get("address"), f"{name}.address", "a name or an address"),
         read_port(table.get("port"), f"{name}.port"),
         read_whole_number(table.get("weight", 1), f"{name}.weight", 1, HEAVIEST),
         read_flag(table.get("backup"), f"{name}.backup"),
     )
+    check_elsewhere(backend, f"{name}.port")
+    return backend
 
 
 class Scope:
@@ -169,7 +178,9 @@ def read_backends(scope):
     if value is None and not scope.prefix:
         get_config_opt(settings, "backendAddress", instead="backends, or hosts")
         address = read_text(settings.get("backendAddress"), "backendAddress", "a name or an address")
-        return [BalancedBackend(address, read_own_port(settings, "backendPort"))]
+        backend = BalancedBackend(address, read_own_port(settings, "backendPort"))
+        check_elsewhere(backend, "backendPort")
+        return [backend]
     if not scope.prefix and (settings.get("backendAddress") is not None or settings.get("backendPort") is not None):
         raise ConfigError(
             "Error parsing config file: set either backends, or backendAddress and backendPort, not both."
@@ -346,6 +357,9 @@ def read_settings(settings):
     Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
     """
     check_names(settings.names(), NAMES)
+    for name in ("listenPort", "listenTlsPort"):
+        if settings.get(name) is not None:
+            note_own_address(read_address(settings), read_own_port(settings, name))
     checkers = {}
     if settings.get("hosts") is None:
         for name in NEED_HOSTS:

@@ -1,21 +1,33 @@
 """The event loop: epoll says which sockets are ready, and each one's handler is called.
 
 The loop knows nothing about proxies. A handler is any object with an `fd` (a file descriptor number), a method
-`handle(events)`, and, for close_after_round, a method `close()`. Mirrors epollinterface.c of the posts, with what the
-original grew after them: one epoll for the whole program, and a list of what is disposed of only at the end of a
-round. See epoll(7).
+`handle(events)`, and, for close_after_round, a method `close()`. One that raises an exception has its method `fail()`
+called, if it has one, and the loop goes on. Mirrors epollinterface.c of the posts, with what the original grew after
+them: one epoll for the whole program, and a list of what is disposed of only at the end of a round. See epoll(7).
 """
 
-import sched
+import heapq
+import itertools
+import logging
+import math
+import os
 import select
+import sys
 import time
+import traceback
 
 MAX_EVENTS = 256  # events reported per wait, at most; the others come with the next
+TIMERS_PER_ROUND = 64  # then it is the events' turn
+ROUNDS_TO_CATCH_UP = 8  # before timers run; what one handler left for its next turn needs some more of them
+QUIET_SECONDS = 10  # between log lines about exceptions at the same place
 
 epoll = None  # made by epoll_init
 handlers = {}  # file descriptor -> handler; C has the kernel keep a pointer to the handler instead
+caught_up_to = 0  # what had arrived by then has been handled (seconds, time.monotonic)
 closed_handlers = []  # no longer in use, but not yet closed
-timers = sched.scheduler(time.monotonic)  # what is to be done later; times in seconds
+timers = []  # what is to be done later, a heap: when (seconds, time.monotonic), a number, a function, its arguments
+timer_numbers = itertools.count()  # of two timers for the same moment, the older one goes first
+quiet_until = {}  # file and line of an exception -> when the next one there may be logged (seconds)
 running = False  # do_reactor_loop goes on
 
 
@@ -55,7 +67,7 @@ def close_after_round(handler):
 
 def call_later(seconds, function, *arguments):
     """Have the loop call a function after this many seconds."""
-    timers.enter(seconds, 0, function, arguments)
+    heapq.heappush(timers, (time.monotonic() + seconds, next(timer_numbers), function, arguments))
 
 
 class Deadlines:
@@ -80,16 +92,20 @@ class Deadlines:
         self.due.pop(waiting, None)
 
     def look(self):
-        """Call those whose time is over, and look again when that of the next one is."""
-        now = time.monotonic()
-        while self.due:
-            waiting, due = next(iter(self.due.items()))
-            if due > now:
-                call_later(due - now, self.look)
-                return
+        """Call those whose time is over, a bounded number of them, and look again when that of the next one is."""
+        for _ in range(TIMERS_PER_ROUND):
+            waiting, due = next(iter(self.due.items()), (None, math.inf))
+            if due > caught_up_to:
+                break
             del self.due[waiting]
-            waiting.time_out()
-        self.watching = False
+            try:
+                waiting.time_out()
+            except Exception:
+                outlive_error(waiting)
+        self.watching = bool(self.due)
+        if self.watching:
+            due = next(iter(self.due.values()))
+            call_later(max(due - time.monotonic(), 0), self.look)
 
 
 def stop_reactor_loop():
@@ -98,15 +114,77 @@ def stop_reactor_loop():
     running = False
 
 
+def outlive_error(owner):
+    """Log the exception that is being handled, in one line, and have whoever raised it give up what it was doing.
+
+    An exception that gets here is a mistake in this program. It costs one connection, and never the loop.
+    """
+    log_error()
+    fail = getattr(owner, "fail", None)
+    if fail is not None:
+        try:
+            fail()
+        except Exception:
+            log_error()
+
+
+def log_error():
+    """Log the exception that is being handled, and where it was raised, unless that was done a moment ago."""
+    _, error, frames = sys.exc_info()
+    *_, (frame, line) = traceback.walk_tb(frames)
+    place, now = (frame.f_code.co_filename, line), time.monotonic()
+    if now >= quiet_until.get(place, 0):
+        quiet_until[place] = now + QUIET_SECONDS
+        logging.error("A mistake in this program, in %s, line %s: %r", os.path.basename(place[0]), line, error)
+
+
+def handle_events(seconds):
+    """Wait for events, this long at most (None: for ever), and pass each to its handler; return how many there were."""
+    while closed_handlers:
+        handler = closed_handlers.pop()
+        try:
+            handler.close()
+        except Exception:
+            log_error()
+    round_of_events = epoll.poll(seconds, MAX_EVENTS)
+    for fd, events in round_of_events:
+        handler = handlers.get(fd)
+        if handler is not None:  # None: closed earlier in this round
+            try:
+                handler.handle(events)
+            except Exception:
+                outlive_error(handler)
+    return len(round_of_events)
+
+
+def run_timers(now):
+    """Call what is due by now (seconds), a bounded number of functions, after all the events that had come by then.
+
+    The order matters after this program has had no processor for a while. What a timer would complain about has
+    arrived meanwhile, and only waits to be read.
+    """
+    global caught_up_to
+    for _ in range(ROUNDS_TO_CATCH_UP + len(handlers) // MAX_EVENTS):  # bounded: a busy loop always has more of them
+        if not handle_events(0):
+            break
+    caught_up_to = now
+    for _ in range(TIMERS_PER_ROUND):
+        if not timers or timers[0][0] > now:
+            break
+        _, _, function, arguments = heapq.heappop(timers)
+        try:
+            function(*arguments)
+        except Exception:
+            outlive_error(getattr(function, "__self__", None))
+
+
 def do_reactor_loop():
     """Wait for events and pass each to its handler, until stop_reactor_loop is called."""
     global running
     running = True
     while running:
-        timeout = timers.run(blocking=False)  # seconds until the next timer, None when there is none
-        while closed_handlers:
-            closed_handlers.pop().close()
-        for fd, events in epoll.poll(timeout, MAX_EVENTS):
-            handler = handlers.get(fd)
-            if handler is not None:  # None: closed earlier in this round
-                handler.handle(events)
+        now = time.monotonic()
+        if timers and timers[0][0] <= now:
+            run_timers(now)
+        else:
+            handle_events(timers[0][0] - now if timers else None)

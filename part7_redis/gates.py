@@ -16,7 +16,7 @@ from socket import MSG_PEEK
 
 from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
 from connection import BUFFER_SIZE, CLOSED, ENDED, HELD, PAUSED
-from epollinterface import Deadlines
+from epollinterface import Deadlines, outlive_error
 from hosts import RouteError
 from http_request import MAX_HEAD, BadRequest, RequestReader, after_interim, has_switched
 from names import host_name
@@ -120,8 +120,11 @@ class Gate:
             return
         client.input = PAUSED
         client.changed = True
-        self.seek_on(answer)
-        client.handle(0)  # its end of file may have come meanwhile, and it may be HELD again
+        try:
+            self.seek_on(answer)
+            client.handle(0)  # its end of file may have come meanwhile, and it may be HELD again
+        except Exception:  # it costs this client, and not the others who wait for the same answer
+            outlive_error(self)
 
     def choose(self, host):
         """Connect to one of a host's backends."""
@@ -154,6 +157,11 @@ class Gate:
     def linger(self):
         """Let the client read why it is refused, but not for ever."""
         self.entrance.lingering.start(self)
+
+    def fail(self):
+        """Reset the client, after an exception that leaves the gate in no state at all: the loop calls this."""
+        if self.client is not None:
+            self.client.fail()
 
     def close(self):
         """Let go of the two sides: they are closed."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from select import EPOLLIN, EPOLLOUT
 
 from epollinterface import add_epoll_handler, call_later, remove_epoll_handler, repeat_epoll_event
-from netutils import create_backend_socket
+from netutils import OUR_OWN_SHORTAGES, create_backend_socket
 
 CHUNK = 65536  # bytes a read
 LONGEST_STATUS_LINE = 1024  # bytes; a backend that sends more without a line's end fails the check
@@ -25,7 +25,6 @@ STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d\d\d)[ \r\n]")
 INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d[ \r\n]")
 INTERIM_HEAD = re.compile(INTERIM.pattern + rb"(?s:.*?)(?<=\n)\r?\n")
 LINGER_SECONDS, LINGER_BYTES = 0.2, 1_048_576  # how long, and how much, a check reads on when it knows the status
-OUR_OWN_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}  # says nothing of a backend
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Check:
     interval: float  # seconds from the beginning of one check to that of the next
     rise: int  # good checks in a row, and a backend that was down is up
     fall: int  # failed checks in a row, and a backend that was up is down
-    timeout: float  # seconds that one check may take
+    timeout: float  # seconds that a connect may take, and as many for the answer
     request: bytes | None  # what to send; None: a connect will do
     expect: range  # of status codes that are good
 
@@ -49,7 +48,7 @@ class Checker:
         self.backends = backends
         self.up = True  # what the backends' sets have heard last
         self.good = self.bad = 0  # checks in a row
-        self.number = 0  # of the last check that has begun
+        self.number = 0  # of the last time-out that has begun
         self.addresses = None  # an iterator over those left to try
         self.socket = None  # while a check is under way
         self.fd = None  # the loop's key for this handler
@@ -68,8 +67,7 @@ class Checker:
         if self.done:
             self.close()
         if self.socket is None:  # otherwise the timeout is longer than the interval, and a check still waits
-            self.number += 1
-            call_later(self.check.timeout, self.time_out, self.number)
+            self.start_clock()
             self.asked, self.answer, self.done = False, b"", False
             self.addresses = iter(self.backends[0].addresses)
             self.connect(errno.EADDRNOTAVAIL)
@@ -87,7 +85,7 @@ class Checker:
             except OSError as error:
                 error_number = error.errno
             self.close()
-        if error_number not in OUR_OWN_TROUBLE:
+        if error_number not in OUR_OWN_SHORTAGES:
             self.count(os.strerror(error_number))
 
     def handle(self, events):
@@ -113,6 +111,7 @@ class Checker:
         else:
             self.socket.send(self.check.request)  # a fresh socket takes that much, whole
             self.asked = True
+            self.start_clock()  # the time until we came to ask is not the backend's
             repeat_epoll_event(self, EPOLLIN)
 
     def listen(self):
@@ -130,6 +129,11 @@ class Checker:
             self.end(f"an interim answer of more than {LONGEST_INTERIM} bytes")
         elif not is_interim and (b"\n" in self.answer or len(self.answer) > LONGEST_STATUS_LINE):
             self.end("what it answered is not HTTP")
+
+    def start_clock(self):
+        """Have the check end in time, unless it is over by then or has asked."""
+        self.number += 1
+        call_later(self.check.timeout, self.time_out, self.number)
 
     def see_status(self, status):
         """Count the check, and begin to read the rest of the answer."""
@@ -155,6 +159,10 @@ class Checker:
         self.close()
         if not self.done:
             self.count(complaint)
+
+    def fail(self):
+        """Give up a check after an exception: the loop calls this."""
+        self.close()
 
     def close(self):
         """Close the socket, at once: of this round's events, it has had its one."""

@@ -12,7 +12,14 @@ import os
 import socket
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 
-from epollinterface import Deadlines, add_epoll_handler, call_later, remove_epoll_handler, repeat_epoll_event
+from epollinterface import (
+    Deadlines,
+    add_epoll_handler,
+    call_later,
+    outlive_error,
+    remove_epoll_handler,
+    repeat_epoll_event,
+)
 from netutils import NON_BLOCKING_STREAM, create_backend_socket
 
 try:
@@ -200,6 +207,10 @@ class RedisConnection:
         call_later(self.pause, self.start)
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
+    def fail(self):
+        """Connect again, after an exception that leaves the connection in no state at all: the loop calls this."""
+        self.lose("a mistake in this program")
+
     def close(self):
         """Close the socket, at once: of this round's events, it has had its one."""
         if self.socket is not None:
@@ -296,4 +307,7 @@ class RedisConnection:
             self.deadlines.stop(question)
             if self.state is READY:  # not before: it may be one that greets us, and ends the connection
                 self.pause = SHORTEST_PAUSE
-            question.answer(question.replies)
+            try:
+                question.answer(question.replies)
+            except Exception:  # it costs this question, and not the connection
+                outlive_error(question)

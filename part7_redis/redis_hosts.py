@@ -13,6 +13,7 @@ import time
 
 from backends import BalancedBackend
 from hosts import Host
+from netutils import leads_back
 from redis_connection import NoAnswer, hiredis
 
 MOST_NAMES = 10_000  # that are kept, those with backends; and as many of those without
@@ -91,16 +92,18 @@ class RedisHosts:
     def learn(self, name, replies):
         """Keep what redis has said about a name, and tell the ones who wait."""
         entry = None
-        if replies is not None and self.are_answers(replies[2:]):
-            # It tells us when a key has expired, but only when it finds out itself, which may take seconds.
-            lives = [reply / 1000 for reply in replies[:2] if isinstance(reply, int) and reply >= 0]
-            entry = Entry(self.make_host(name, *replies[2:]), min(lives, default=math.inf))
-            entry.is_fresh = name not in self.overtaken
-            if entry.is_fresh or entry.host:  # its backends may be those of the Host before, which is no good any more
-                self.keep(name, entry)
-        self.overtaken.discard(name)
-        for tell in self.asked.pop(name):
-            tell(entry)
+        try:
+            if replies is not None and self.are_answers(replies[2:]):
+                # It tells us when a key has expired, but only when it finds out itself, which may take seconds.
+                lives = [reply / 1000 for reply in replies[:2] if isinstance(reply, int) and reply >= 0]
+                entry = Entry(self.make_host(name, *replies[2:]), min(lives, default=math.inf))
+                entry.is_fresh = name not in self.overtaken
+                if entry.is_fresh or entry.host:  # a set that has changed is the same one, with other backends
+                    self.keep(name, entry)
+        finally:  # whatever has happened, nobody is left waiting
+            self.overtaken.discard(name)
+            for tell in self.asked.pop(name):
+                tell(entry)
 
     def are_answers(self, replies):
         """Tell whether redis has answered: what is there, or that a key is of the wrong type. It may not be able to."""
@@ -156,9 +159,14 @@ class RedisHosts:
         backends = []
         for address, port in places:
             try:
-                backends.append(before.get(f"{address}:{port}") or BalancedBackend(address, port))
+                backend = before.get(f"{address}:{port}") or BalancedBackend(address, port)
             except OSError as error:  # an address of IPv6, say, on a machine without it
                 self.complain(f"{name}'s {address}", str(error))
+                continue
+            if leads_back(backend):
+                self.complain(f"{name}'s {address}:{port}", "that is where this proxy itself listens")
+            else:
+                backends.append(backend)
         if old and backends:
             old.host.backends.replace(backends)
             return old.host

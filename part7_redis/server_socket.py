@@ -5,14 +5,24 @@ Mirrors server_socket.c of the posts.
 
 import logging
 import socket
+import time
 
-from connection import EVENT_MASK, OPEN, UNCHOSEN, Connection
-from epollinterface import add_epoll_handler, call_later, repeat_epoll_event
-from netutils import create_backend_socket, find_addresses, make_socket_non_blocking, send_at_once, without_mapping
+from connection import EVENT_MASK, OPEN, RESET_ON_CLOSE, UNCHOSEN, Connection
+from epollinterface import add_epoll_handler, call_later, handlers, outlive_error, repeat_epoll_event
+from netutils import (
+    create_backend_socket,
+    find_addresses,
+    is_silent,
+    make_socket_non_blocking,
+    notice_silence,
+    send_at_once,
+    without_mapping,
+)
 
 MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel queues until accept takes them
 ACCEPTS_PER_EVENT = 64  # then it is the connections' turn
 RETRY_SECONDS = 0.1  # between attempts to accept while that fails
+STUCK_SECONDS = 5  # that accept fails, while most connections are silent: then clients are turned away
 
 
 def handle_client_connection(client_socket, client_address, backend_socket, entrance):
@@ -26,7 +36,10 @@ def handle_client_connection(client_socket, client_address, backend_socket, entr
     client_side.peer, backend_side.peer = backend_side, client_side
     client_side.pass_on, backend_side.pass_on = backend_side.write, client_side.write
     add_epoll_handler(client_side, EVENT_MASK)
-    entrance.admit(client_side, backend_side)
+    try:
+        entrance.admit(client_side, backend_side)
+    except Exception:  # it costs this pair, and not those who wait to be accepted
+        outlive_error(client_side)
 
 
 class ServerSocketHandler:
@@ -40,6 +53,9 @@ class ServerSocketHandler:
         self.entrance = entrance  # where the clients are sent from
         self.backend_socket = None  # for the next client; see accept_client
         self.accept_fails = False  # a timer will try again
+        self.reserve = socket.socket()  # a descriptor for turn_one_away
+        self.stuck_at = 0  # when to look whether anything moves, if accept still fails (seconds, time.monotonic)
+        self.turns_away = False  # the log knows that clients are being turned away
 
     def handle_server_socket_event(self, events):
         """Accept the clients that wait, a bounded number of them."""
@@ -78,10 +94,49 @@ class ServerSocketHandler:
 
     def retry_later(self, error):
         """Leave the clients in the queue for a moment: most likely, we are out of file descriptors."""
+        now = time.monotonic()
         if not self.accept_fails:
             logging.error("Could not accept: %s. Trying again every %s s.", error.strerror, RETRY_SECONDS)
-        self.accept_fails = True
+            self.accept_fails, self.turns_away = True, False
+            self.stuck_at = now + STUCK_SECONDS
+        elif now >= self.stuck_at:
+            if mostly_silent():
+                self.turn_one_away()
+            else:
+                self.stuck_at = now + STUCK_SECONDS
         call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
+
+    def turn_one_away(self):
+        """Reset the client that has waited longest, by means of the descriptor in reserve.
+
+        If a backend leads back here, perhaps by way of another proxy, each connection waits for the next one, and the
+        last waits in our queue. It came when the descriptors ran out, so it is first there, and its reset frees all.
+        """
+        self.reserve.close()
+        try:
+            client_socket, _ = self.socket.accept()
+            client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            client_socket.close()
+            if not self.turns_away:
+                logging.error(
+                    "No descriptor for %s s, and most connections are silent: turning away those who wait. "
+                    "Does a backend lead back to this proxy?",
+                    STUCK_SECONDS,
+                )
+                self.turns_away = True
+        except OSError:  # nobody waits
+            pass
+        self.reserve = socket.socket()
+
+    def fail(self):
+        """Go on accepting in a moment, after an exception: the loop calls this."""
+        call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
+
+
+def mostly_silent():
+    """Return True if most connections have not moved a byte for STUCK_SECONDS."""
+    silent = [is_silent(side.socket, STUCK_SECONDS) for side in handlers.values() if isinstance(side, Connection)]
+    return 2 * sum(silent) >= len(silent)
 
 
 class ListeningSocket(socket.socket):
@@ -127,6 +182,7 @@ def create_server_socket_handler(server_address, server_port, event_mask, entran
         server_socket = create_and_bind(server_address, server_port)
         make_socket_non_blocking(server_socket)
         send_at_once(server_socket)
+        notice_silence(server_socket)
         server_socket.listen(MAX_LISTEN_BACKLOG)
     except OSError as error:
         where = f"port {server_port}" + (f" of {server_address}" if server_address else "")

@@ -36,8 +36,15 @@ def committed(directory, suffix, commit):
     """Return the files of a directory as they were at a commit: a dict of name -> text."""
     path = directory.relative_to(ROOT)
     names, _ = git("ls-tree", "--name-only", commit, f"{path}/")
-    names = [name for name in sorted(names.splitlines()) if name.endswith(suffix)]
+    names = [name for name in sorted(names.splitlines(), key=in_order) if name.endswith(suffix)]
     return {pathlib.Path(name).name: git("show", f"{commit}:./{name}")[0] for name in names}
+
+
+def in_order(path):
+    """Return what sorts files by the number that their names begin with, 9 before 10, and others by name."""
+    name = pathlib.Path(path).name
+    number = name.partition("_")[0]
+    return int(number) if number.isdigit() else 0, name
 
 
 def steps_at(commit):

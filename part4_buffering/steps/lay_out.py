@@ -14,7 +14,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 PART_BEFORE = HERE.parent.parent / "part3_lua"
-PATCHES = sorted(HERE.glob("[1-9]_*.patch"))  # one a step
+PATCHES = sorted(HERE.glob("[1-9]*_*.patch"), key=lambda patch: int(patch.name.partition("_")[0]))  # one a step
 COMMAND = "python part4_buffering/steps/lay_out.py"
 GONE = "/dev/null"  # a diff's name for no file
 HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@")  # first line and number of lines, before and after

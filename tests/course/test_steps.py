@@ -22,7 +22,7 @@ from support.peers import free_port
 
 STEPS = ROOT / PARTS[4] / "steps"
 README = STEPS / "README.md"
-PATCHES = sorted(STEPS.glob("*.patch"))
+PATCHES = sorted(STEPS.glob("*.patch"), key=lambda patch: int(patch.name.partition("_")[0]))
 NUMBERS = range(1, len(PATCHES) + 1)
 MOST_LINES = 115  # that a step may add or take away: two screens
 EVERYWHERE = "hard use"  # a row of many tests; a step names those of them that it is the first to pass
@@ -150,7 +150,7 @@ def test_the_page_tells_of_every_step():
     sections = re.split(r"^## ", README.read_text(), flags=re.MULTILINE)[1 : len(PATCHES) + 1]
     for number, (patch, section) in enumerate(zip(PATCHES, sections, strict=True), 1):
         title = patch.read_text().partition("\n")[0]
-        assert re.match(r"Step (\d+): ", title)[1] == str(number) == patch.name[0]
+        assert re.match(r"Step (\d+): ", title)[1] == str(number) == patch.name.partition("_")[0]
         assert section.startswith(f"{title}\n"), f"{README.name} has {section[:40]!r} instead of {title!r}"
         assert f"[{patch.name}]({patch.name})" in section, f"{title!r} has no link to {patch.name}"
         texts = "; ".join(BY_NAME[row].text for row in claims(number, "rows"))
@@ -170,7 +170,7 @@ def test_the_page_shows_what_the_command_prints(tmp_path):
 # --- the commands ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [[], ["3"], ["0", "{}/new"], ["10", "{}/new"], ["three", "{}/new"]], ids=str)
+@pytest.mark.parametrize("words", [[], ["3"], ["0", "{}/new"], ["11", "{}/new"], ["three", "{}/new"]], ids=str)
 def test_a_wrong_call_shows_the_usage(words, tmp_path):
     """One line, with the range of steps, and nothing is made."""
     run = lay_out(*[word.format(tmp_path) for word in words])
@@ -242,7 +242,7 @@ def test_a_change_of_the_parts_is_carried_through_the_steps(committed_parts, tmp
     edit(tmp_path / PARTS[4] / "connection.py", "READS_PER_EVENT = 8", "READS_PER_EVENT = 9")
     merged = lay_out("merge", tmp_path / "work", program=committed_parts / "carry.py")
     told = re.findall(r"^Step (\d) and those before it keep lines of connection.py", merged.stdout, re.MULTILINE)
-    assert (merged.returncode, told) == (0, ["8", "2"]), f"{merged.stdout}{merged.stderr}"
+    assert (merged.returncode, told) == (0, ["9", "2"]), f"{merged.stdout}{merged.stderr}"
     packed = lay_out("pack", tmp_path / "work", program=committed_parts / "carry.py")
     assert packed.returncode == 0, packed.stderr
     for number in NUMBERS:

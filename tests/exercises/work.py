@@ -17,7 +17,7 @@ import psutil
 from pytest_runs import SUITE, outcomes, sentence
 from records import number_in, same_answer
 from support.harness import ARGUMENTS, START_PATIENCE, Command, Proxy, is_listening, part_command, run_briefly
-from support.output import TRACEBACK, at_most, without_output, without_start_line
+from support.output import at_most, shows_a_mistake, without_output, without_start_line
 from support.peers import wait_until
 
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
@@ -187,7 +187,7 @@ class Work:
         for test in tests:
             if not test.passed:
                 reason = test.why.removeprefix("AssertionError: ").partition("\nassert ")[0]
-                if TRACEBACK in test.printed:
+                if shows_a_mistake(test.printed):
                     self.notes["printed"] = test.printed
                 raise AssertionError(f'not so: "{sentence(test.name)}". {reason}')
         self.came_back(f"{len(tests)} tests passed: {sentence(tests[0].name)}{', …' if tests[1:] else ''}")
@@ -214,7 +214,7 @@ class Work:
         for program in self.running:
             printed, status = without_start_line(program.printed()), program.process.poll()
             has_ended = status is not None and (status != 0 or isinstance(program, Proxy))  # an attack may well end
-            if TRACEBACK in printed or has_ended and printed.strip():
+            if shows_a_mistake(printed) or has_ended and printed.strip():
                 self.notes["printed"] = at_most(printed)
             elif has_ended:
                 self.notes["printed"] = f"{NOTHING}; it has ended, with exit status {status}"

@@ -7,12 +7,21 @@ down" is asked of all the parts: each is told of the backends that it can be tol
 import contextlib
 import select
 import socket
+import threading
 import time
 
 import pytest
 
 from support.configs import backend_text, config_text, lua
-from support.harness import Command, Proxy, check_one_line, connects_to, run_briefly
+from support.harness import (
+    Command,
+    Proxy,
+    check_one_line,
+    connects_to,
+    is_connecting_to,
+    run_briefly,
+    with_a_mistake,
+)
 from support.peers import (
     HOST,
     LONG_PATIENCE,
@@ -22,6 +31,7 @@ from support.peers import (
     EchoBackend,
     FullBackend,
     HttpBackend,
+    Puppet,
     SilentBackend,
     connect_and_be_turned_away,
     free_port,
@@ -929,3 +939,139 @@ def test_a_global_of_its_own_is_the_configs_business(start, three):
     """A config is a program, and may have names of its own that no setting is like."""
     proxy = start(*three, more="colour = 'blue' function shout(text) return text:upper() end limits = {1, 2}")
     say_hello(proxy).close()
+
+
+# --- late, and short of something --------------------------------------------------------------------
+
+
+@behaviour("health checks")
+def test_many_checks_at_once_leave_room_for_clients(start):
+    """A thousand backends, to be checked every 10 ms: more than there is time for. Clients and signals come first."""
+    with EchoBackend() as echo:
+        down = backend_text(free_port(), backup=True)
+        proxy = start(echo, *[down] * 999, more=check_text(interval=10, fall=1000))
+        for _ in range(20):
+            say_hello(proxy).close()
+        proxy.signal_and_wait()
+
+
+class LateBackend(EchoBackend):
+    """An echo whose accept queue is full until `go` is set: then the kernel answers the next connect, or the repeated.
+
+    The kernel of whoever connects repeats its SYN after a second.
+    """
+
+    def __init__(self):
+        """Listen, and fill the queue."""
+        self.go = threading.Event()
+        super().__init__(backlog=0)
+        self.filler = socket.create_connection((HOST, self.port))
+
+    def accept_forever(self):
+        """Begin to accept in time."""
+        self.go.wait(LONG_PATIENCE)
+        super().accept_forever()
+
+    def close(self):
+        """Close the filler too."""
+        self.go.set()
+        self.filler.close()
+        super().close()
+
+    def has_connected(self):
+        """Return True if a connection from elsewhere has been accepted."""
+        return len(self.connections) > 1
+
+    def serve(self, connection):
+        """Send back what comes; to a check, that it is well."""
+        data = self.receive(connection)
+        self.send(connection, b"HTTP/1.0 200 OK\r\n\r\n" if data.startswith(b"GET") else data)
+
+
+@behaviour("left out")
+def test_a_connect_that_has_worked_in_time_is_no_failure(start):
+    """It worked while the proxy had no processor. When it goes on, connectTimeout is over, and yet nobody was late."""
+    with LateBackend() as late, EchoBackend() as other:
+        proxy = start(late, backend_text(other, backup=True), connectTimeout=1500)
+        with proxy.connect() as client:
+            client.send(b"hello")
+            wait_until(lambda: is_connecting_to(late.port), "it connects to the backend")
+            with proxy.stopped():
+                late.go.set()
+                wait_until(late.has_connected, "the backend has accepted", LONG_PATIENCE)
+                time.sleep(1)
+            assert client.receive_exactly(5) == b"hello"
+        assert not other.connections, "the client went elsewhere"
+        assert proxy.errors() == ""
+
+
+@behaviour("health checks")
+@pytest.mark.parametrize("what", ["the answer", "the connect"])
+def test_a_check_whose_answer_has_come_is_no_failure(start, what):
+    """It came while the proxy had no processor; the time that it takes to come back to it is not the backend's."""
+    with Puppet() if what == "the answer" else LateBackend() as backend:
+        check = check_text(type="http", interval=5000, timeout=1500, fall=1)
+        proxy = start(backend, free_port(), more=check)
+        if what == "the answer":
+            wait_until(lambda: backend.connections, "a check comes", LONG_PATIENCE)
+            assert backend.connection.recv(3) == b"GET"
+            with proxy.stopped():
+                backend.connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+                time.sleep(1.7)
+        else:
+            wait_until(lambda: is_connecting_to(backend.port), "a check connects", LONG_PATIENCE)
+            with proxy.stopped():
+                backend.go.set()
+                wait_until(backend.has_connected, "the backend has accepted", LONG_PATIENCE)
+                time.sleep(1)
+        time.sleep(0.3)
+        assert f"{HOST}:{backend.port} is down" not in proxy.errors(), proxy.errors()
+
+
+@behaviour("left out")
+def test_our_own_shortage_is_not_held_against_a_backend(start):
+    """No descriptor is left for a connection to the second one; as soon as there is one, it gets its clients."""
+    with FullBackend() as full, EchoBackend() as echo:
+        proxy = start(full, echo, connectTimeout=600, failTimeout=60_000)
+        held = [say_hello(proxy), say_hello(proxy)]  # one at each
+        full.fill()
+        with proxy.connect() as client:
+            client.send(b"hello")
+            wait_until(lambda: is_connecting_to(full.port), "it connects to the first one")
+            with proxy.without_descriptors():
+                client.expect_reset()
+        for _ in range(3):
+            say_hello(proxy).close()
+        for sock in held:
+            sock.close()
+        about_echo = [line for line in proxy.errors().splitlines() if f"{HOST}:{echo.port}" in line]
+        assert len(about_echo) == 1 and "Too many open files" in about_echo[0], proxy.errors()
+        assert "left out" not in about_echo[0], about_echo
+
+
+OUT_OF_PORTS = """
+import errno, netutils, socket
+class Socket(socket.SocketType):
+    def connect_ex(self, address):
+        return errno.EADDRNOTAVAIL
+sound = netutils.create_backend_socket
+def create_backend_socket(family):
+    return Socket(family, netutils.NON_BLOCKING_STREAM)
+netutils.create_backend_socket = create_backend_socket
+"""
+
+
+@behaviour("health checks")
+def test_a_machine_that_has_run_out_of_ports_says_nothing_about_its_backends(command):
+    """EADDRNOTAVAIL, "Cannot assign requested address": neither a check nor a client's connect counts as failed."""
+    if command.forgiving or not command.takes_config:
+        pytest.skip("only where we know what is inside")
+    with EchoBackend() as one, EchoBackend() as other:
+        words = with_a_mistake(command.words, OUT_OF_PORTS)
+        with Proxy(Command(words, config_text(one, other, more=check_text(fall=1))), 0) as proxy:
+            for _ in range(3):
+                connect_and_be_turned_away(proxy.port)
+            time.sleep(0.3)
+            lines = proxy.errors().splitlines()
+            assert len(lines) == 1 and "Cannot assign requested address" in lines[0], proxy.errors()
+            assert "left out" not in lines[0], lines

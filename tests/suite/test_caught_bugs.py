@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support.harness import tcp_queues
+from support.harness import check_quiet, tcp_queues, with_a_mistake
 from support.peers import (
     SMALL_BUFFER,
     EchoBackend,
@@ -230,3 +230,99 @@ def test_waiting_clients_are_served_as_soon_as_there_are_descriptors(start_proxy
             assert client.receive_exactly(5) == b"hello"
             client.reset()
         proxy.check_unharmed()
+
+
+# --- a mistake in the program itself ------------------------------------------------------------------
+
+IN_A_WRITE = """
+import connection
+sound = connection.Connection.write
+def write(self, data):
+    return sound(self, data) if b"trouble" not in bytes(data) else 1 / 0
+connection.Connection.write = write
+"""
+IN_ACCEPT = """
+import server_socket
+sound, calls = server_socket.make_socket_non_blocking, []
+def make_socket_non_blocking(sock):
+    calls.append(sock)
+    return sound(sock) if len(calls) != 3 else 1 / 0
+server_socket.make_socket_non_blocking = make_socket_non_blocking
+"""
+IN_A_TIMER = """
+import epollinterface
+sound = epollinterface.epoll_init
+def trouble():
+    epollinterface.call_later(0.05, trouble)
+    return 1 / 0
+def epoll_init():
+    sound()
+    epollinterface.call_later(0.05, trouble)
+epollinterface.epoll_init = epoll_init
+"""
+
+
+@pytest.fixture
+def start_with(command, start_proxy):
+    """A function that starts a part with a mistake in it, in front of a backend; not asked of anybody's own proxy."""
+    if command.forgiving or not command.takes_config:
+        pytest.skip("only where we know what is inside")
+
+    def start(mistake, backend):
+        command.words = with_a_mistake(command.words, mistake)
+        return start_proxy(backend)
+
+    return start
+
+
+def check_one_log_line(proxy):
+    """Raise AssertionError unless the log says once what went wrong, and where."""
+    lines = proxy.errors().splitlines()
+    assert len(lines) == 1 and "ZeroDivisionError" in lines[0] and "line" in lines[0], proxy.errors()
+
+
+def test_a_mistake_costs_one_pair_and_one_log_line(start_with):
+    """A handler raises what no one expects. Its client is reset, so that it can tell; all the others are served."""
+    with EchoBackend() as backend:
+        proxy = start_with(IN_A_WRITE, backend)
+        with proxy.connect() as other:
+            other.send(b"hello")
+            assert other.receive_exactly(5) == b"hello"
+            before = proxy.open_files()
+            for number in range(1, 4):
+                with proxy.connect() as client:
+                    client.send(b"trouble")
+                    client.expect_reset()
+                wait_until(lambda number=number: backend.resets >= number, "the backend's side is reset as well")
+            wait_until(lambda: proxy.open_files() <= before, "the descriptors of the pairs are free")
+            other.send(b"still here")
+            assert other.receive_exactly(10) == b"still here"
+        check_one_log_line(proxy)
+
+
+def test_a_mistake_while_accepting_costs_one_client(start_with):
+    """The listening socket goes on; those in the queue after the unlucky one are served without another reminder."""
+    with EchoBackend() as backend:
+        proxy = start_with(IN_ACCEPT, backend)
+        with proxy.stopped():
+            clients = [proxy.connect() for _ in range(5)]
+            for client in clients:
+                client.send(b"hello")
+        answers = []
+        for client in clients:
+            with client, contextlib.suppress(AssertionError):
+                answers.append(client.receive_exactly(5))
+        assert answers == [b"hello"] * 4, f"{len(answers)} of 5 clients were served, not 4"
+        check_one_log_line(proxy)
+
+
+def test_a_mistake_in_a_timer_costs_that_timer(start_with):
+    """Over and over again: the loop goes on, and the log has one line."""
+    with EchoBackend() as backend:
+        proxy = start_with(IN_A_TIMER, backend)
+        time.sleep(0.5)
+        with proxy.connect() as client:
+            client.send(b"hello")
+            assert client.receive_exactly(5) == b"hello"
+        check_one_log_line(proxy)
+        check_quiet(proxy)

@@ -1,5 +1,6 @@
 """What a proxy must withstand before it is put in front of a real site: size, numbers, accidents, and all at once."""
 
+import contextlib
 import hashlib
 import random
 import socket
@@ -8,9 +9,11 @@ import time
 
 import pytest
 
-from support.harness import check_quiet
+from support.harness import check_one_line, check_quiet, is_somebody_waiting, run_briefly, tcp_timers
 from support.peers import (
+    HOST,
     LONG_PATIENCE,
+    PATIENCE,
     SMALL_BUFFER,
     CollectingBackend,
     DuplexBackend,
@@ -316,6 +319,34 @@ def test_a_refused_client_sees_a_reset(start_proxy):
     proxy.check_unharmed()
 
 
+def test_the_kernel_asks_silent_peers_whether_they_are_still_there(start_proxy):
+    """A peer that loses its power says nothing. SO_KEEPALIVE, on both sides, finds out; else it stays for ever."""
+    with EchoBackend() as backend:
+        proxy = start_proxy(backend)
+        with proxy.connect() as client:
+            client.send(b"hello")
+            client.receive_exactly(5)
+            ours = client.socket.getsockname()[1]
+
+            def timers():
+                return {
+                    "client": [
+                        timer for local, remote, _, timer in tcp_timers() if (local, remote) == (proxy.port, ours)
+                    ],
+                    "backend": [
+                        timer for _, remote, state, timer in tcp_timers() if (remote, state) == (backend.port, "01")
+                    ],
+                }
+
+            try:
+                wait_until(lambda: timers() == {"client": ["02"], "backend": ["02"]}, "both sockets have the timer")
+            except AssertionError:
+                raise AssertionError(
+                    f"the timers of the proxy's two sockets: {timers()}, and not 02, that of SO_KEEPALIVE. "
+                    "Hint: a listening socket hands it on to those that it accepts"
+                ) from None
+
+
 # --- stalls ------------------------------------------------------------------------------------------
 
 
@@ -528,3 +559,106 @@ def test_a_random_mix_of_everything(start_proxy):
         proxy.check_unharmed()
         wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before", LONG_PATIENCE)
         check_quiet(proxy)
+
+
+# --- a backend that leads back ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", [HOST, "0.0.0.0", "127.1.2.3", "::ffff:127.0.0.1"])
+def test_a_backend_that_is_the_proxy_itself_is_refused_at_the_start(command, tmp_path, address):
+    """A slip in a port; each request would connect to the proxy, which would connect to itself, and so on."""
+    if not command.takes_config or command.forgiving:
+        pytest.skip("where it listens is for its own page to say")
+    port = free_port()
+    line = check_one_line(run_briefly(command.fill_in(port, address, port, tmp_path)), f"{address}:{port}", "listens")
+    assert line.startswith("Error parsing config file: ") and "ort must be another server's" in line, line
+
+
+@pytest.mark.not_by_host("how a config with hosts says it is asked in test_hosts.py")
+def test_another_server_at_the_same_port_is_no_mistake(start_proxy):
+    """The port is the same, the address is another machine's, as where all machines serve at port 80."""
+    proxy = start_proxy(free_port(), wait=False)
+    proxy.stop()
+    proxy = start_proxy(proxy.port, backend_host="192.0.2.1")
+    proxy.check_alive()
+
+
+class Detour(EchoBackend):
+    """Another proxy: passes on all that it gets to a Proxy; an echo, as long as there is none."""
+
+    target = None  # the Proxy
+
+    def serve(self, connection):
+        """Pass bytes on, both ways."""
+        if self.target is None:
+            super().serve(connection)
+            return
+        with self.target.connect(timeout=LONG_PATIENCE) as other:
+            way_back = threading.Thread(target=self.copy, args=(other.socket, connection), daemon=True)
+            way_back.start()
+            self.copy(connection, other.socket)
+            way_back.join(LONG_PATIENCE)
+
+    def copy(self, source, target):
+        """Pass bytes on, one way, and the end; where something goes wrong, end both ways."""
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            for sock in (source, target):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_knot_of_proxies_is_undone(start_proxy):
+    """The backend leads back here by way of another proxy, until no descriptor is left, and each waits for the next.
+
+    The client has left, the other proxy is put right, and the next client is served in some seconds.
+    """
+    with Detour() as detour:
+        proxy = start_proxy(detour)
+        proxy.connect().close()
+        wait_until(lambda: detour.ends, "the first client has come and gone")
+        limit = wait_until_still(proxy.open_files, still=0.2) + 20
+        proxy.limit_open_files(limit)  # before anything can go round
+        detour.target = proxy
+        with proxy.connect() as client:
+            client.send(b"round and round")
+            wait_until(lambda: proxy.open_files() >= limit - 1, "the descriptors are in use", LONG_PATIENCE)
+            wait_until_still(proxy.open_files)
+            wait_until(lambda: is_somebody_waiting(proxy.port), "the last one waits in the queue")
+        detour.target = None
+        with proxy.connect(timeout=4 * PATIENCE) as client:
+            client.send(b"hello")
+            assert client.receive_exactly(5) == b"hello"
+        wait_until(lambda: proxy.open_files() < limit - 10, "the knot's descriptors are free", LONG_PATIENCE)
+        proxy.check_unharmed()
+
+
+def test_a_client_that_waits_for_a_descriptor_is_not_turned_away_while_the_others_go_on(start_proxy):
+    """They take their time, longer than any limit on a standstill; then it is its turn."""
+    with EchoBackend() as backend:
+        proxy = start_proxy(backend)
+        proxy.connect().close()
+        wait_until_still(proxy.open_files, still=0.2)
+        proxy.limit_open_files(proxy.open_files() + 8)
+        busy = [proxy.connect() for _ in range(3)]
+        for client in busy:
+            client.send(b"hello")
+            client.receive_exactly(5)
+        waiting = [proxy.connect(timeout=LONG_PATIENCE) for _ in range(6)]
+        for client in waiting:
+            client.send(b"me too")
+        end = time.monotonic() + 7
+        while time.monotonic() < end:
+            for client in busy:
+                client.send(b"more")
+                client.receive_exactly(4)
+            time.sleep(0.2)
+        for client in busy:
+            client.close()
+        for client in waiting:
+            assert client.receive_exactly(6) == b"me too"
+            client.close()
+        proxy.check_unharmed()

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from support.configs import backend_text, host_text
+from support.configs import backend_text, host_text, hosts_text
 from support.harness import Command, Proxy, check_one_line, check_quiet, run_briefly
 from support.peers import (
     HOST,
@@ -1204,3 +1204,34 @@ def test_a_route_that_hoards_memory_does_not_take_the_proxy_with_it(start_hosts,
     assert statuses[1:] == [500, 500, 500], statuses
     assert proxy.errors().count("\n") == 1 and "memory" in proxy.errors(), proxy.errors()
     proxy.check_unharmed()
+
+
+@behaviour("host settings")
+@pytest.mark.parametrize(
+    "address, backend, tls, refused",
+    [
+        ("127.0.0.1", "127.0.0.1", False, True),
+        ("127.0.0.1", "0.0.0.0", False, True),
+        ("127.0.0.1", "127.0.0.2", False, False),
+        (None, "127.0.0.2", True, True),
+        ("::", "127.0.0.1", False, True),
+        ("::", "::1", True, True),
+    ],
+)
+def test_a_backend_that_is_one_of_our_own_addresses_is_refused(
+    command, by_ipv6, tmp_path, address, backend, tls, refused
+):
+    """It depends on where the proxy listens: the same port of an address that it does not listen at is another's."""
+    if ":" in f"{address}{backend}" and not by_ipv6:
+        pytest.skip("no IPv6 here")
+    port, tls_port = free_port(), free_port()
+    more = {"listenTlsPort": str(tls_port)} | ({"listenAddress": address} if address else {})
+    own = tls_port if tls else port
+    text = hosts_text({"a.test": host_text(backend_text(own, address=backend))}, **more)
+    words = Command(command.words, text).fill_in(port, HOST, port, tmp_path)
+    if refused:
+        line = check_one_line(run_briefly(words), 'hosts["a.test"].backends[1].port must be', f"{backend}:{own}")
+        assert line.startswith("Error parsing config file: "), line
+    else:
+        with pytest.raises(AssertionError, match="it still runs"):
+            run_briefly(words, patience=2)

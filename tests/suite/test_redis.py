@@ -816,3 +816,37 @@ def test_the_parts_own_config_works_with_redis(command, strict, redis, one, two)
         for host, site in {"site1.localhost": "one", "admin.localhost": "two", "www.localhost": "one"}.items():
             assert ask(proxy, host).site == site
         assert proxy.errors() == ""
+
+
+@behaviour("follows redis")
+def test_a_member_that_is_the_proxy_itself_is_left_out(start_redis, redis, one):
+    """Anybody's slip in redis; the other members serve. One log line says why, and it takes effect when put right."""
+    proxy = start_redis(redis, tls=True)
+    redis.client.sadd("hostnames:a.test:backends", f"{HOST}:{proxy.port}", f"127.9.9.9:{proxy.tls_port}", member(one))
+    redis.client.sadd("hostnames:b.test:backends", f"{HOST}:{proxy.port}")
+    for _ in range(6):
+        assert ask(proxy, "a.test").site == "one"
+        assert ask(proxy, "b.test").status == 404
+    lines = proxy.errors().splitlines()
+    for words in (("a.test", str(proxy.port)), ("a.test", str(proxy.tls_port)), ("b.test", str(proxy.port))):
+        about = [line for line in lines if all(word in line for word in words) and "itself" in line]
+        assert len(about) == 1, proxy.errors()
+    redis.set_backends("b.test", one)
+    wait_until(lambda: ask(proxy, "b.test").site == "one", "b.test is served", IN_FORCE)
+    proxy.check_unharmed()
+
+
+@behaviour("follows redis")
+def test_what_a_shortage_of_our_own_has_spoilt_is_not_kept(start_redis, redis, one):
+    """No descriptor is free while a host is looked up: that says nothing about the host, then or later."""
+    redis.set_backends("a.test", one)
+    redis.set_backends("b.test", one)
+    proxy = start_redis(redis)
+    assert ask(proxy, "b.test").site == "one"
+    with proxy.connect() as client:
+        wait_until_still(proxy.open_files, still=0.2)
+        with proxy.without_descriptors():
+            client.send(request_text("a.test"))
+            assert receive_answer(client).site == "one", proxy.errors()
+    assert ask(proxy, "a.test").site == "one"
+    assert "a.test" not in proxy.errors(), proxy.errors()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from support.harness import check_quiet
+from support.harness import check_quiet, has_unread_bytes
 from support.peers import (
     HOST,
     LONG_PATIENCE,
@@ -479,3 +479,19 @@ def test_a_redis_that_greets_and_ends_the_connection_is_not_hammered(start_redis
         time.sleep(2)
         assert len(fake.began) <= 6, f"connected {len(fake.began)} times in 2 s"
         assert ask(proxy, "config.test").site == "one"
+
+
+@behaviour("outlives redis")
+def test_a_reply_that_has_come_in_time_is_used_late(start_redis, redis, one):
+    """It came while the proxy had no processor; when it goes on, the second that redis has is over."""
+    redis.set_backends("a.test", one)
+    proxy = start_redis(redis)
+    with proxy.connect() as client:
+        with contextlib.ExitStack() as stack:
+            with redis.stopped():
+                client.send(request_text("a.test"))
+                wait_until(lambda: has_unread_bytes(redis.port), "redis has been asked")
+                stack.enter_context(proxy.stopped())
+            time.sleep(1.3)
+        answer = receive_answer(client)
+    assert (answer.status, answer.site) == (200, "one"), answer

@@ -574,6 +574,23 @@ def test_a_head_that_takes_too_long_is_answered_with_408(start_hosts, site):
 
 
 @behaviour("refusals")
+def test_a_head_that_has_come_in_time_is_served_late(start_hosts, site):
+    """The proxy had no processor for a while. Its clients, more than one wait reports, have kept to their time."""
+    proxy = start_hosts({"default": site}, headTimeout=3000)
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect(timeout=LONG_PATIENCE)) for _ in range(300)]
+        wait_until(lambda: proxy.open_files() >= 2 * len(clients), "all have been accepted", LONG_PATIENCE)
+        with proxy.stopped():
+            clients += [stack.enter_context(proxy.connect(timeout=LONG_PATIENCE)) for _ in range(20)]
+            for client in clients:
+                client.send(request_text("a", headers=[f"X-Long: {'x' * 12_000}"]))
+            time.sleep(max(0, start + 5 - time.monotonic()))
+        statuses = [receive_answer(client).status for client in clients]
+    assert statuses.count(200) == len(clients), f"{statuses.count(408)} of {len(clients)} got 408. Hint: events first"
+
+
+@behaviour("refusals")
 def test_one_byte_now_and_then_is_no_excuse(start_hosts, site):
     """It is answered while it is still sending, and long before it would have been done."""
     proxy = start_hosts({"default": site}, headTimeout=400)

@@ -17,7 +17,7 @@ import time
 
 import psutil
 
-from support.output import TRACEBACK, with_output
+from support.output import MISTAKE, TRACEBACK, with_output
 from support.parts import PARTS, ROOT
 from support.peers import HOST, PATIENCE, Backend, Client, free_port, wait_until
 from support.peers.talk import Talk
@@ -93,6 +93,21 @@ def fill(text: str, settings: dict) -> str:
     for name, value in settings.items():
         text = text.replace(f"{{{name}}}", str(value))
     return text
+
+
+# Starts a Python program with a mistake in it, or a mishap: what that is, is done to its modules first.
+WITH_A_MISTAKE = """
+import os, runpy, sys
+sys.argv[:] = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+{mistake}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def with_a_mistake(words: list[str], mistake: str) -> list[str]:
+    """Return the words that start the same program after some Python that spoils it."""
+    return [words[0], "-c", WITH_A_MISTAKE.replace("{mistake}", mistake), *words[1:]]
 
 
 ARGUMENTS = ["{port}", "{backend_host}", "{backend_port}"]
@@ -221,6 +236,14 @@ def tcp_sockets():
         yield local, remote, state, unread
 
 
+def tcp_timers():
+    """Yield local port, remote port, state and timer of each TCP socket; "02" is that of SO_KEEPALIVE. See proc(5)."""
+    for line in lines_of_tables():
+        _, local, remote, state, _, timer, *_ = line.split()
+        ports = (int(address.rpartition(":")[2], 16) for address in (local, remote))
+        yield *ports, state, timer.partition(":")[0]
+
+
 def is_listening(port):
     """Tell whether something listens on a port, without connecting to it."""
     return any(f":{port:04X} " in line for line in lines_of_tables(listening=True))
@@ -240,6 +263,11 @@ def waiting_clients(port):
     """Return how many connections to a port are waiting in its accept queue; see proc(5)."""
     rows = (line.split() for line in lines_of_tables(listening=True))
     return sum(int(row[4].partition(":")[2], 16) for row in rows if port_in(row[1]) == port)
+
+
+def is_somebody_waiting(port):
+    """Return True if a connection to a port has not been accepted yet: a listening socket's "unread" counts these."""
+    return any(local == port and state == "0A" and unread for local, _, state, unread in tcp_sockets())
 
 
 def has_unread_bytes(port):
@@ -402,8 +430,9 @@ class Proxy:
         assert status is None, with_output(f"the proxy has ended, with exit status {status}", self.printed())
 
     def check_unharmed(self):
-        """Raise AssertionError when the program has ended or, unless it is somebody's own, printed a traceback."""
+        """Raise AssertionError when it has ended or logged an exception; a traceback is allowed in somebody's own."""
         self.check_alive()
+        assert MISTAKE not in self.errors(), with_output("an exception in the proxy's log", self.errors())
         assert self.forgiving or TRACEBACK not in self.errors(), with_output(
             "a traceback in the proxy's log", self.errors()
         )
@@ -451,6 +480,16 @@ class Proxy:
         for process in self.known():
             limit = process.num_fds() + more
             process.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
+
+    @contextlib.contextmanager
+    def without_descriptors(self):
+        """Let it open no file descriptor for a with-block, not even in place of one that it closes."""
+        limits = {process: process.rlimit(psutil.RLIMIT_NOFILE) for process in self.known()}
+        for process, (_, hard) in limits.items():
+            process.rlimit(psutil.RLIMIT_NOFILE, (0, hard))
+        yield
+        for process, limit in limits.items():
+            process.rlimit(psutil.RLIMIT_NOFILE, limit)
 
 
 def family(pid):

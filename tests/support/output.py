@@ -4,6 +4,7 @@ import itertools
 import re
 
 TRACEBACK = "Traceback (most recent call last):"
+MISTAKE = "A mistake in this program"  # what parts 4 and later log instead, and go on
 ERROR = re.compile(r"[A-Za-z_][\w.]*(:|$)")  # how a traceback's last line begins: "ValueError: …", "KeyboardInterrupt"
 CHAINED = ("During handling of the above exception", "The above exception was the direct cause")  # another one follows
 MOST_LINES = 10
@@ -13,6 +14,11 @@ PRINTED = "\nIt printed:\n"  # in an error's text, between what is wrong and wha
 def with_output(text, printed):
     """Return an error's text with what a program has printed behind it, if it has."""
     return f"{text}{PRINTED}{at_most(printed)}" if printed.strip() else text
+
+
+def shows_a_mistake(printed):
+    """Return True if a program has printed a traceback, or has logged an exception that it outlived."""
+    return TRACEBACK in printed or MISTAKE in printed
 
 
 def without_output(text):
