@@ -3,32 +3,18 @@
 Rules
 - Every byte read from one side is written to the other: in order, and once.
 - At most WRITE_BUFFER_LIMIT bytes wait for a side. While its buffer is full, the peer is not read.
-- The end of one side's bytes is passed on after its last byte: end of file as end of file, a reset as a reset.
-- The pair is closed when both directions have ended, or when one side's reset has been passed on to the other.
 
 States
     input     READING -> ENDED              there will be no more bytes to read
-              READING <-> PAUSED            the peer's write buffer is full; nobody reads until it has drained
+              READING <-> PAUSED            the peer's write buffer is full; nothing is read until it has drained
     output    CONNECTING -> OPEN -> ENDED   the end of file has been sent
               any -> LOST                   the socket is gone, or never connected; bytes for it are dropped
               not LOST -> RESETTING         the peer is lost; when everything is delivered, this side is reset
-              any -> CLOSED                 the socket is closed, or will be at the end of this round
-
-What follows from them (next_step looks, settle does)
-    this side                                            step
-    it failed, and no read will say so                   -> LOST
-    LOST, and the peer is LOST                           close both
-    LOST, and the peer has sent DROP_LIMIT bytes         reset the peer, close both
-    PAUSED, and the peer's write buffer is empty         -> READING, and read
-    the peer's input has ENDED, no byte waits here, and
-      the peer is LOST, this side is not                 -> RESETTING
-      this side is OPEN, the peer's output has ENDED     close both, which also sends the end of file
-      this side is OPEN                                  send the end of file -> ENDED
 
 How it works
 What the peer has read is sent at once. What the socket does not take waits in the write buffer, and EPOLLOUT says
-when there is room again: the post's fix. read, write, flush and lose only make their system call and set states;
-settle, at the end of each event, draws the conclusions. Nothing else ends or closes a connection.
+when there is room again: the post's fix. Each method only makes its system call and sets states. What follows from
+these is the pair's business, which settles it at the end of each event: see the table at the head of pair.py.
 
 Traps
 - Edge-triggered: news comes once. Whoever stops early must arrange for its own continuation.
@@ -38,32 +24,28 @@ Traps
 Mirrors connection.c, the place where the original's author ended up after the posts; see tcp(7), epoll(7).
 """
 
-import contextlib
 import errno
 import fcntl
-import logging
-import os
 import socket
 import struct
 import termios
 from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
 
-from epollinterface import add_epoll_handler, call_later, close_after_round, remove_epoll_handler, repeat_epoll_event
+from epollinterface import add_epoll_handler, call_later, remove_epoll_handler, repeat_epoll_event
 from netutils import create_backend_socket
 
 BUFFER_SIZE = 131072  # bytes per read, at most
 WRITE_BUFFER_LIMIT = 262144  # bytes that may wait for one side
-FULL = WRITE_BUFFER_LIMIT - BUFFER_SIZE  # with more than that, there may not be room for another read
-DROP_LIMIT = 67108864  # bytes that are read only to be dropped, before their sender is reset
+PAUSE_ABOVE = WRITE_BUFFER_LIMIT - BUFFER_SIZE  # with more bytes than that, there may be no room for another read
 READS_PER_EVENT = 8  # then it is another connection's turn
 
 READING, PAUSED = "reading", "paused"  # states of the input
-CONNECTING, OPEN, RESETTING, LOST, CLOSED = "connecting", "open", "resetting", "lost", "closed"  # of the output
+CONNECTING, OPEN, RESETTING, LOST = "connecting", "open", "resetting", "lost"  # of the output
 ENDED = "ended"  # of both
 
 EVENT_MASK = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET
 READ_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR  # a read tells what it is: bytes, an end, an error
-MORE_BEHIND = EPOLLRDHUP | EPOLLPRI  # behind the bytes to be read may stand an end, or a byte marked urgent by MSG_OOB
+END_OR_URGENT_AHEAD = EPOLLRDHUP | EPOLLPRI  # after the bytes to be read: an end, or a byte that MSG_OOB marked urgent
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, with 0 seconds: close drops what is queued and sends a reset
 
 # Bytes are in here only between a recv and the send that follows, so one buffer serves all connections.
@@ -73,46 +55,41 @@ read_buffer = memoryview(bytearray(BUFFER_SIZE))
 class Connection:
     """A socket, and the states of its two directions."""
 
-    __slots__ = (
-        "socket fd role address peer write_buffer addresses input output changed thorough failed dropped".split()
-    )
+    __slots__ = "socket fd address pair peer write_buffer input output read_until_empty dropped".split()
 
-    def __init__(self, sock, role, address, output):
-        """Take over a non-blocking socket, for good: close() closes it."""
+    def __init__(self, sock, address, pair, output):
+        """Wrap a non-blocking socket, for good: close() closes it."""
         self.socket = sock
         self.fd = sock.fileno()  # the loop's key for this handler
-        self.role = role  # "client" or "backend", for the log
-        self.address = address  # whom the socket is connected to
-        self.peer = None  # the Connection at the other end of the pair
+        self.address = address  # of the other end; None: the socket has not been used yet
+        self.pair = pair  # the Pair that this is one side of
+        self.peer = None  # its other side
         self.write_buffer = bytearray()  # what the socket has not taken yet
-        self.addresses = None  # while connecting: an iterator over the addresses left to try
         self.input = READING  # its states, and the output's, are listed at the head of this module
         self.output = output
-        self.changed = False  # something has happened from which settle has to draw conclusions
-        self.thorough = False  # even a read that returns little may have left something behind
-        self.failed = False  # EPOLLERR was seen; bytes that came before may still be there to read
+        self.read_until_empty = False  # even a read that returns little may have left something unread
         self.dropped = 0  # bytes that came for this side when it was lost
 
     def handle(self, events):
         """Do what the events call for: first write, which may make room, then read; then settle what follows."""
         if self.output is CONNECTING and not self.finish_connecting(events):
             events = 0  # they were the old socket's
-        if events & MORE_BEHIND:
-            self.thorough = True
-        if events & EPOLLERR:
-            self.failed = self.changed = True
+        if events & END_OR_URGENT_AHEAD:
+            self.read_until_empty = True
         if events & EPOLLOUT and self.write_buffer:
             self.flush()
         if events & READ_EVENTS and self.input is READING:
             self.read()
-        if self.changed or self.peer.changed:
-            self.settle()
+        if events & EPOLLERR and self.input is not READING and self.output is not LOST:
+            self.mark_lost()  # no read will tell
+        if self.pair.needs_settling:
+            self.pair.settle()
 
     def read(self):
         """Pass on what has arrived, until there is no more, the peer's buffer is full, or our turn is over."""
         peer = self.peer
         for _ in range(READS_PER_EVENT):
-            if len(peer.write_buffer) > FULL:
+            if len(peer.write_buffer) > PAUSE_ABOVE:
                 self.input = PAUSED
                 return
             try:
@@ -121,22 +98,22 @@ class Connection:
                 return
             except OSError as error:
                 self.end_input()
-                self.lose(error.errno)
+                self.mark_lost(error.errno)
                 return
             if count == 0:
                 self.end_input()
                 return
             peer.write(read_buffer[:count])
             # Less than we asked for was all there was, says epoll(7). Not so when the end of file has been reported
-            # already: it may stand right behind these bytes. Nor with urgent data, before which reads stop, see tcp(7).
-            if count < BUFFER_SIZE and not self.thorough:
+            # already: it may come right after these bytes. Nor with urgent data, before which reads stop, see tcp(7).
+            if count < BUFFER_SIZE and not self.read_until_empty:
                 return
         repeat_epoll_event(self, EVENT_MASK)
 
     def end_input(self):
         """Note that all the bytes there will ever be have been read."""
         self.input = ENDED
-        self.changed = True
+        self.pair.needs_settling = True
 
     def write(self, data):
         """Send the peer's bytes; keep those that the socket does not take now."""
@@ -147,10 +124,10 @@ class Connection:
             except BlockingIOError:
                 pass
             except OSError as error:
-                self.lose(error.errno)
+                self.mark_lost(error.errno)
         if self.output is LOST:  # the peer is still read, since it may have to write before it reads what waits for it
             self.dropped += len(data)
-            self.changed = True
+            self.pair.needs_settling = True
         elif sent < len(data):
             self.write_buffer += data[sent:]
 
@@ -161,50 +138,21 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self.lose(error.errno)
+            self.mark_lost(error.errno)
             return
         del self.write_buffer[:sent]  # if some is left, the socket is full again, so there will be another edge
         if not self.write_buffer and self.peer.input is not READING:
-            self.changed = True
+            self.pair.needs_settling = True
 
-    def lose(self, error_number=None):
+    def mark_lost(self, error_number=None):
         """Note that this side is gone, by a given error or the socket's own: what is sent to it now would be lost."""
         error_number = error_number or self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ENOTCONN
-        # A client that leaves is nothing unusual, nor is a backend that breaks off once it has.
-        level = logging.INFO if self.role == "client" or self.peer.output is LOST else logging.ERROR
-        logging.log(level, "Lost the %s %s port %s: %s", self.role, *self.address[:2], os.strerror(error_number))
+        self.pair.on_loss(self, error_number)
         self.output = LOST
-        self.changed = True
         self.write_buffer.clear()
+        self.pair.needs_settling = True
         if self.input is READING:  # a send told us; bytes that came before the end may still be there to read
             repeat_epoll_event(self, EVENT_MASK)
-
-    def settle(self):
-        """Take the steps that follow from the states of both sides, one after another, until none is due."""
-        peer = self.peer
-        # This side first: if it has failed, its end of file must not be passed on as a clean one before that is known.
-        while self.output is not CLOSED and (step := self.next_step() or peer.next_step()):
-            step()
-        self.changed = peer.changed = False
-
-    def next_step(self):
-        """Return the method that is due on this side, or None: the table at the head of this module."""
-        peer, output = self.peer, self.output
-        if output is LOST:
-            if peer.output is LOST:
-                return self.close_pair
-            if self.dropped > DROP_LIMIT:
-                return peer.reset
-        elif self.failed and (self.input is not READING or peer.output is LOST):
-            return self.lose
-        elif peer.input is ENDED and not self.write_buffer:
-            if peer.output is LOST and output is not RESETTING:
-                return self.reset_when_delivered
-            if output is OPEN:
-                return self.close_pair if peer.output is ENDED else self.end_output
-        if self.input is PAUSED and not peer.write_buffer:
-            return self.resume
-        return None
 
     def resume(self):
         """Read again, after a pause."""
@@ -217,7 +165,7 @@ class Connection:
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:  # ENOTCONN, of which the socket knows the reason
-            self.lose()
+            self.mark_lost()
 
     def reset_when_delivered(self, seconds=0.01):
         """Reset this side once everything sent to it has been acknowledged.
@@ -226,7 +174,7 @@ class Connection:
         SIOCOUTQ, the same number as TIOCOUTQ, counts them. No event says when none are left: poll, ever less often.
         """
         # Simplified: Linux hands out what has arrived even after a reset; other systems may not.
-        if self.output in (LOST, CLOSED):  # while the timer ran
+        if self.pair.finished or self.output is LOST:  # while the timer ran
             return
         self.output = RESETTING
         (unacknowledged,) = struct.unpack("i", fcntl.ioctl(self.fd, termios.TIOCOUTQ, bytes(4)))
@@ -236,58 +184,32 @@ class Connection:
             self.reset()
 
     def reset(self):
-        """Reset this side, and close the pair."""
+        """Reset this side, which finishes the pair."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self.close_pair()
+        self.pair.finish()
 
     def fail(self):
-        """Reset both sides, after an exception that leaves the pair in no state at all: the loop calls this."""
-        if self.output is not CLOSED:
-            for connection in (self, self.peer):
-                with contextlib.suppress(OSError):  # its socket may be closed, between two addresses
-                    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            self.close_pair()
-
-    def close_pair(self):
-        """Close both sides, when all the events of this round have been handled."""
-        for connection in (self, self.peer):
-            connection.input, connection.output = ENDED, CLOSED
-            remove_epoll_handler(connection)
-            close_after_round(connection)
+        """Give up the pair after an exception: the loop calls this."""
+        self.pair.fail()
 
     def close(self):
-        """Close the socket, and let go of the peer: the loop calls this at the end of the round."""
+        """Close the socket, and let go of the peer. The pair stays: a timer may ask whether it has finished."""
         self.socket.close()
         self.peer = None
 
-    def connect_to_backend(self, addresses, family):
-        """Start connecting, with a fresh socket of a family, to one after another of the addresses (an iterator).
-
-        A connect on a non-blocking socket only begins; EPOLLOUT says when it has finished, see connect(2).
-        """
-        self.addresses = addresses
-        self.try_next_address(fresh_family=family)
-        if self.changed:
-            self.settle()
-
-    def try_next_address(self, error_number=None, fresh_family=None):
-        """Go on to the next address, with a fresh socket or after an error; with none left, lose this side."""
-        for family, _, _, _, address in self.addresses:
-            self.address = address
-            try:
-                if family != fresh_family:
-                    self.replace_socket(family)
-                fresh_family = None
-                error_number = self.socket.connect_ex(address)
-                if error_number in (0, errno.EINPROGRESS):
-                    add_epoll_handler(self, EVENT_MASK)
-                    return
-            except OSError as error:
-                error_number = error.errno
-        logging.error("Couldn't connect to backend %s:%s: %s", *self.address[:2], os.strerror(error_number))
-        self.output = LOST
-        self.write_buffer.clear()
-        self.end_input()
+    def connect(self, family, address):
+        """Start connecting to an address, with a fresh socket of its family; return 0, or the error's number."""
+        is_used, self.address = self.address is not None, address
+        try:
+            if is_used or self.socket.family != family:
+                self.replace_socket(family)
+            error_number = self.socket.connect_ex(address)
+            if error_number not in (0, errno.EINPROGRESS):
+                return error_number
+            add_epoll_handler(self, EVENT_MASK)
+            return 0
+        except OSError as error:
+            return error.errno
 
     def replace_socket(self, family):
         """Replace a socket that is used up, or of the wrong address family, by a new one."""
@@ -297,13 +219,19 @@ class Connection:
         self.fd = self.socket.fileno()
 
     def finish_connecting(self, events):
-        """Tell whether the connect has worked; if it has not, go on to the next address."""
+        """Return True if the connect has worked; if it has not, go on to the next address."""
         error_number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & EPOLLERR else 0
         if error_number not in (0, errno.ECONNRESET, errno.EPIPE):
-            self.try_next_address(error_number)
+            self.pair.try_next_address(error_number)
             return False
-        self.output, self.addresses = OPEN, None
-        self.changed = self.peer.input is not READING  # what it waits for may have come true
+        self.output = OPEN
+        self.pair.on_connect()
         if error_number:  # it had connected, and was reset before we came to look
-            self.lose(error_number)
+            self.mark_lost(error_number)
         return True
+
+    def never_connect(self):
+        """Note that there is nothing to connect to: this side is lost before it has begun."""
+        self.output = LOST
+        self.write_buffer.clear()
+        self.end_input()

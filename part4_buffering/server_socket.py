@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 
-from connection import CONNECTING, EVENT_MASK, OPEN, RESET_ON_CLOSE, Connection
+from connection import EVENT_MASK, RESET_ON_CLOSE, Connection
 from epollinterface import add_epoll_handler, call_later, handlers, outlive_error, repeat_epoll_event
 from netutils import (
     create_backend_socket,
@@ -17,6 +17,7 @@ from netutils import (
     notice_silence,
     send_at_once,
 )
+from pair import Pair
 
 MAX_LISTEN_BACKLOG = 4096  # established connections that the kernel queues until accept takes them
 ACCEPTS_PER_EVENT = 64  # then it is the connections' turn
@@ -30,14 +31,14 @@ def handle_client_connection(client_socket, client_address, backend_socket, back
     Raises OSError when epoll takes no more sockets; both are the caller's then.
     """
     make_socket_non_blocking(client_socket)
-    client_side = Connection(client_socket, "client", client_address, OPEN)
-    backend_side = Connection(backend_socket, "backend", None, CONNECTING)
-    client_side.peer, backend_side.peer = backend_side, client_side
-    add_epoll_handler(client_side, EVENT_MASK)
+    pair = Pair(client_socket, client_address, backend_socket)
+    add_epoll_handler(pair.client, EVENT_MASK)
     try:
-        backend_side.connect_to_backend(iter(backend.addresses), backend.family)
-    except Exception:  # it costs this pair, and not those who wait to be accepted
-        outlive_error(client_side)
+        pair.connect_to_backend(backend.addresses)
+        if pair.needs_settling:
+            pair.settle()
+    except Exception:  # it costs this pair, and not the clients that wait to be accepted
+        outlive_error(pair)
 
 
 class ServerSocketHandler:

@@ -13,6 +13,7 @@ import time
 from balance import pick_other
 from epollinterface import Deadlines
 from netutils import OUR_OWN_SHORTAGES, Backend
+from pair import Pair
 
 QUIET_SECONDS = 1  # between two log lines about connections that one backend has broken off
 SHORTAGE_QUIET_SECONDS = 10  # between two log lines about what this machine has run out of
@@ -33,7 +34,6 @@ class BalancedBackend(Backend):
         self.fails = 0  # connects that failed since the last one that worked, or since `fails_since`
         self.fails_since = 0  # when the first of them failed (seconds, time.monotonic)
         self.left_out_until = 0  # when the next client may try it, after too many fails (seconds)
-        self.error_number = 0  # why the last connect failed
         self.quiet_until = 0  # when the next connection that it breaks off may be logged (seconds)
         self.set = None  # the BackendSet that it is in
 
@@ -53,7 +53,7 @@ class BackendSet:
         self.follow_load = getattr(balance, "follow_load", None)
         self.max_fails = max_fails
         self.fail_timeout = fail_timeout
-        self.deadlines = Deadlines(connect_timeout)  # of those who are connecting
+        self.deadlines = Deadlines(connect_timeout, Pair.on_late_connect)  # of the pairs that are connecting
         self.family = backends[0].family  # that a fresh socket most likely needs
         self.backends = backends
         self.too_many = max_fails if max_fails and len(backends) > 1 else 1  # fails, for the log
@@ -64,16 +64,16 @@ class BackendSet:
     def attempts(self, client_address):
         """Yield the backends for one client, each at most once, as pairs: backend, and one of its addresses.
 
-        Asking for the next one says that the last one has failed; its error_number says why.
+        Whoever asks for the next one sends the number of the error by which the last one has failed.
         """
         tried = set()  # names
         while backend := self.choose(client_address, tried):
             tried.add(backend.name)
             self.count(backend, 1)
             for address in backend.addresses:
-                yield backend, address
+                error_number = yield backend, address
             self.count(backend, -1)
-            self.note_failure(backend)
+            self.note_failure(backend, error_number)
 
     def choose(self, client_address, tried):
         """Return the next backend for a client who has tried some already; None when it has tried them all."""
@@ -112,11 +112,11 @@ class BackendSet:
         if self.follow_load:
             self.follow_load(backend)
 
-    def note_failure(self, backend):
+    def note_failure(self, backend, error_number):
         """Note that a client could not connect to a backend; log it when that changes anything."""
         now = time.monotonic()
-        if backend.error_number in OUR_OWN_SHORTAGES:
-            self.note_shortage(backend, now)
+        if error_number in OUR_OWN_SHORTAGES:
+            self.note_shortage(backend, error_number, now)
             return
         if now - backend.fails_since > self.fail_timeout and backend.fails < self.max_fails:
             backend.fails = 0
@@ -126,21 +126,19 @@ class BackendSet:
         backend.left_out_until = now + self.fail_timeout
         if backend.fails == self.too_many:
             rest = f". It is left out for {self.fail_timeout:g} s" if self.is_marked(backend) else ""
-            reason = os.strerror(backend.error_number)
+            reason = os.strerror(error_number)
             logging.error("Couldn't connect to backend %s: %s%s", backend.name, reason, rest)
             self.sort_out(now)
 
-    def note_shortage(self, backend, now):
+    def note_shortage(self, backend, error_number, now):
         """Log that this machine has run out of something, which is not the backend's fault."""
         if now >= BackendSet.quiet_until:
-            reason = os.strerror(backend.error_number)
+            reason = os.strerror(error_number)
             logging.error("Couldn't connect to backend %s: %s. The shortage is our own", backend.name, reason)
             BackendSet.quiet_until = now + SHORTAGE_QUIET_SECONDS
 
-    def note_success(self, connection):
-        """Note that a client could connect."""
-        self.deadlines.stop(connection)
-        backend = connection.backend
+    def note_success(self, backend):
+        """Note that a client could connect to a backend."""
         if backend.fails:
             if backend.fails >= self.too_many:
                 logging.error("Backend %s takes connections again", backend.name)
@@ -154,10 +152,9 @@ class BackendSet:
             logging.error("Lost the backend %s: %s", backend.name, os.strerror(error_number))
             backend.quiet_until = now + QUIET_SECONDS
 
-    def let_go(self, connection):
+    def remove_connection(self, backend):
         """Note that a connection to a backend is over."""
-        self.deadlines.stop(connection)
-        self.count(connection.backend, -1)
+        self.count(backend, -1)
 
     def note_health(self, backend, up):
         """Note what the health checks have found, when it is something new."""

@@ -73,14 +73,15 @@ def call_later(seconds, function, *arguments):
 class Deadlines:
     """The same time limit for many, most of whom keep to it: starting and stopping one costs next to nothing."""
 
-    def __init__(self, seconds):
-        """Allow each of them this many seconds."""
+    def __init__(self, seconds, function):
+        """Allow each of them this many seconds; then function(waiting) is called."""
         self.seconds = seconds
+        self.function = function
         self.due = {}  # object -> when its time is over (seconds, time.monotonic); in that order
         self.watching = False  # a timer will look at the first of them
 
     def start(self, waiting):
-        """Have waiting.time_out() called in time, unless stop() is called first."""
+        """Have the function called with it in time, unless stop() is called first."""
         self.due.pop(waiting, None)  # so that it goes to the end
         self.due[waiting] = time.monotonic() + self.seconds
         if not self.watching:
@@ -99,7 +100,7 @@ class Deadlines:
                 break
             del self.due[waiting]
             try:
-                waiting.time_out()
+                self.function(waiting)
             except Exception:
                 outlive_error(waiting)
         self.watching = bool(self.due)

@@ -53,6 +53,26 @@ class HostTable:
 class RouteError(Exception):
     """The config's route function has failed; that has been logged."""
 
+    status, cause = 500, "the proxy's own route function failed"  # for the client
+
+
+class Sites:
+    """Where a client is sent: to the host of the name that it asks for, unless the config's route names another."""
+
+    def __init__(self, hosts, route=None):
+        """Look in a HostTable, after asking a Route, if there is one."""
+        self.hosts = hosts
+        self.route = route
+        self.family = hosts.family  # that a fresh socket most likely needs
+
+    def find(self, address, name, request=None):
+        """Return the Host for a client (its address) that asks for a name (None: it gives none); None: there is none.
+
+        The request is None on TLS, where it can't be read. Raises RouteError when the route fails.
+        """
+        other = self.route.ask(address, name, request) if self.route else None
+        return self.hosts.find(name) if other is None else self.hosts.named(other)
+
 
 # Runs inside Lua: what route returns comes out as a text, nil for no choice, or false for nonsense. So no object of
 # Lua's can play a trick on us, and no Python object gets where a config could lay hands on it.

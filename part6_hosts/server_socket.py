@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 
-from connection import EVENT_MASK, OPEN, RESET_ON_CLOSE, UNCHOSEN, Connection
+from connection import EVENT_MASK, RESET_ON_CLOSE, Connection
 from epollinterface import add_epoll_handler, call_later, handlers, outlive_error, repeat_epoll_event
 from netutils import (
     create_backend_socket,
@@ -25,32 +25,31 @@ RETRY_SECONDS = 0.1  # between attempts to accept while that fails
 STUCK_SECONDS = 5  # that accept fails, while most connections are silent: then clients are turned away
 
 
-def handle_client_connection(client_socket, client_address, backend_socket, entrance):
-    """Pair a new client's socket with a fresh one for a backend, and leave it to the entrance which backend that is.
+def handle_client_connection(client_socket, client_address, backend_socket, service):
+    """Pair a new client's socket with a fresh one for a backend, and leave it to the service which backend that is.
 
     Raises OSError when epoll takes no more sockets; both are the caller's then.
     """
     make_socket_non_blocking(client_socket)
-    client_side = Connection(client_socket, "client", client_address, OPEN)
-    backend_side = Connection(backend_socket, "backend", None, UNCHOSEN)
-    client_side.peer, backend_side.peer = backend_side, client_side
-    client_side.pass_on, backend_side.pass_on = backend_side.write, client_side.write
-    add_epoll_handler(client_side, EVENT_MASK)
+    pair = service.make_pair(client_socket, client_address, backend_socket)
+    add_epoll_handler(pair.client, EVENT_MASK)
     try:
-        entrance.admit(client_side, backend_side)
-    except Exception:  # it costs this pair, and not those who wait to be accepted
-        outlive_error(client_side)
+        service.admit(pair)
+        if pair.needs_settling:
+            pair.settle()
+    except Exception:  # it costs this pair, and not the clients that wait to be accepted
+        outlive_error(pair)
 
 
 class ServerSocketHandler:
     """Accepts clients."""
 
-    def __init__(self, server_socket, event_mask, entrance):
+    def __init__(self, server_socket, event_mask, service):
         """Take over a listening, non-blocking socket."""
         self.socket = server_socket  # open as long as the program runs
         self.fd = server_socket.fileno()  # the loop's key for this handler
         self.event_mask = event_mask  # as registered with epoll
-        self.entrance = entrance  # where the clients are sent from
+        self.service = service  # what the clients find at this port: see services.py
         self.backend_socket = None  # for the next client; see accept_client
         self.accept_fails = False  # a timer will try again
         self.reserve = socket.socket()  # a descriptor for turn_one_away
@@ -82,11 +81,11 @@ class ServerSocketHandler:
         that has been accepted can always be served, and the others wait in the kernel's queue.
         """
         if self.backend_socket is None:
-            self.backend_socket = create_backend_socket(self.entrance.family)
+            self.backend_socket = create_backend_socket(self.service.family)
         client_socket, client_address = self.socket.accept()
         backend_socket, self.backend_socket = self.backend_socket, None
         try:
-            handle_client_connection(client_socket, without_mapping(client_address), backend_socket, self.entrance)
+            handle_client_connection(client_socket, without_mapping(client_address), backend_socket, self.service)
         except OSError:
             client_socket.close()
             backend_socket.close()
@@ -176,7 +175,7 @@ def create_and_bind(server_address, server_port):
     raise reason
 
 
-def create_server_socket_handler(server_address, server_port, event_mask, entrance):
+def create_server_socket_handler(server_address, server_port, event_mask, service):
     """Return a handler that listens on the address and port, not yet known to epoll; raise OSError when it can't."""
     try:
         server_socket = create_and_bind(server_address, server_port)
@@ -187,4 +186,4 @@ def create_server_socket_handler(server_address, server_port, event_mask, entran
     except OSError as error:
         where = f"port {server_port}" + (f" of {server_address}" if server_address else "")
         raise OSError(f"Couldn't listen on {where}: {error.strerror}. Choose another port, or free it.") from None
-    return ServerSocketHandler(server_socket, event_mask, entrance)
+    return ServerSocketHandler(server_socket, event_mask, service)

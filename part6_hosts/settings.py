@@ -13,13 +13,15 @@ import socket
 from backends import BackendSet, BalancedBackend
 from balance import BALANCES, LuaBalance
 from config import ConfigError, describe, get_config_opt, is_function, is_table
-from gates import Entrance, HttpGate, OpenEntrance, TlsGate
 from health import Check, Checker
-from hosts import DEFAULT, Host, HostTable, Route
-from http_request import httptools
+from hosts import DEFAULT, Host, HostTable, Route, Sites
+from http_pair import HttpPair
 from names import host_name
 from netutils import leads_back, note_own_address
 from proxy_protocol import own_check_header
+from request_head import httptools
+from services import LookingService, PlainService
+from tls_pair import TlsPair
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
 HEAVIEST = 100  # that a weight may be
@@ -352,7 +354,7 @@ def read_route(settings):
 
 
 def read_settings(settings):
-    """Return what a config describes: the ports to listen on, as pairs of port and entrance, and the Checkers.
+    """Return what a config describes: the ports to listen on, as pairs of port and service, and the Checkers.
 
     Raises ConfigError for a setting that is wrong, OSError for a backend that can't be found.
     """
@@ -366,18 +368,15 @@ def read_settings(settings):
             if settings.get(name) is not None:
                 raise ConfigError(f"Error parsing config file: {name} needs hosts.")
         port = read_own_port(settings, "listenPort")
-        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers.values()
-    more = {
-        "hosts": read_hosts(settings, checkers),
-        "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
-        "route": read_route(settings),
-    }
-    entrances = {"listenPort": Entrance(HttpGate, is_trusted=read_networks(settings), **more)}
+        return [(port, PlainService(read_backend_set(Scope(settings), checkers)))], checkers.values()
+    sites = Sites(read_hosts(settings, checkers), read_route(settings))
+    head_timeout = read_seconds(settings.get("headTimeout"), "headTimeout", 10_000)
+    services = {"listenPort": LookingService(HttpPair, sites, head_timeout, read_networks(settings))}
     if settings.get("listenTlsPort") is not None:
-        entrances["listenTlsPort"] = Entrance(TlsGate, **more)
+        services["listenTlsPort"] = LookingService(TlsPair, sites, head_timeout)
         if settings.get("listenPort") is None:  # TLS alone
-            del entrances["listenPort"]
-    ports = {name: read_own_port(settings, name) for name in entrances}
+            del services["listenPort"]
+    ports = {name: read_own_port(settings, name) for name in services}
     if len(set(ports.values())) < len(ports):
         refuse("listenTlsPort", "another port than listenPort", f"not {ports['listenPort']} too")
-    return [(ports[name], entrance) for name, entrance in entrances.items()], checkers.values()
+    return [(ports[name], service) for name, service in services.items()], checkers.values()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from backends import BackendSet
 from config import LuaError, make_room, reason_of
 from names import LONGEST_NAME, host_name
+from redis_connection import NoAnswer
 
 COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
 LONGEST_KEY = len("*.") + LONGEST_NAME  # characters of a key of `hosts`; a longer name finds none
@@ -51,6 +52,56 @@ class HostTable:
 
 class RouteError(Exception):
     """The config's route function has failed; that has been logged."""
+
+    status, cause = 500, "the proxy's own route function failed"  # for the client
+
+
+class Sites:
+    """Where a client is sent: to the host of the name that it asks for, unless the config's route names another."""
+
+    def __init__(self, hosts, route=None, redis_hosts=None):
+        """Look in a HostTable, then in RedisHosts, if there are any, after asking a Route, if there is one."""
+        self.hosts = hosts
+        self.route = route
+        self.redis_hosts = redis_hosts
+        self.family = hosts.family  # that a fresh socket most likely needs
+
+    def find(self, address, name, request, found):
+        """Look for the Host of a client (its address) that asks for a name (None: it gives none).
+
+        The request is None on TLS, where it can't be read. At once, or when redis has answered, one of these is called:
+        found(host), found(None) if there is none, found(None, error) with a RouteError or NoAnswer.
+        """
+        self.go_on(self.search(address, name, request), found)
+
+    def go_on(self, search, found, answer=None):
+        """Take a search a step further: redis has answered, or it begins."""
+        try:
+            ask = search.send(answer)
+        except StopIteration as end:
+            result = (end.value,)
+        except (RouteError, NoAnswer) as error:
+            result = (None, error)
+        else:
+            ask(functools.partial(self.go_on, search, found))
+            return
+        found(*result)
+
+    def search(self, address, name, request):
+        """Return the Host, or None: a generator that yields whatever has to be asked, as a function of who is told.
+
+        Raises RouteError, NoAnswer.
+        """
+        other = (yield from self.route.ask(address, name, request)) if self.route else None
+        if other is not None:  # the defaults are not for the names that a route returns
+            host = self.hosts.named(other)
+            if host is None and self.redis_hosts and host_name(other) == other:
+                host = yield from self.redis_hosts.named(other)
+            return host
+        host = name and self.hosts.named(name)
+        if not host and self.redis_hosts:
+            host = yield from self.redis_hosts.find(name)
+        return host or self.hosts.default
 
 
 # Runs inside Lua, as a coroutine. redis.get(key) yields the command, and goes on with the reply when it has come: for
@@ -130,7 +181,7 @@ class Route:
     def ask(self, address, host, request):
         """Return the name of a host, or None for no choice; the request is None on TLS.
 
-        A generator: it yields what there is to wait for, see Gate.seek. Raises RouteError.
+        A generator: it yields what there is to wait for, see Sites.go_on. Raises RouteError.
         """
         method = target = headers = None
         if request is not None:

@@ -54,6 +54,8 @@ def create_redis_socket(family):
 class NoAnswer(Exception):
     """redis did not answer in time."""
 
+    status, cause = 503, "the hosts can't be looked up now"  # for the client
+
 
 class Question:
     """Some commands for redis, and who is to get the replies."""
@@ -99,7 +101,7 @@ class RedisConnection:
         self.write_buffer = bytearray()  # what the socket has not taken yet
         self.waiting = collections.deque()  # questions that have not been sent
         self.sent = collections.deque()  # questions that have, in their order
-        self.deadlines = Deadlines(ANSWER_SECONDS)
+        self.deadlines = Deadlines(ANSWER_SECONDS, Question.time_out)
         self.ping = None  # the last Question of beat
         self.pause = SHORTEST_PAUSE
         self.number = 0  # of the connection, for its timers

@@ -60,7 +60,7 @@ class RedisHosts:
         connection.listeners.append(self)
 
     def find(self, name):
-        """Return the Host of a name, or the default one, or None; a generator: see Gate.seek. Raises NoAnswer."""
+        """Return the Host of a name, or the default one, or None; a generator: see Sites.go_on. Raises NoAnswer."""
         return name and (yield from self.named(name)) or (yield from self.named(self.default))
 
     def named(self, name):

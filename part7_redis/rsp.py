@@ -63,11 +63,11 @@ def main():
     try:
         settings = read_config_file(sys.argv[1])
         server_address = read_address(settings)
-        doors, starters = read_settings(settings)
+        ports, starters = read_settings(settings)
         raise_descriptor_limit()
         event_mask = select.EPOLLIN | select.EPOLLET
         server_handlers = [
-            create_server_socket_handler(server_address, port, event_mask, entrance) for port, entrance in doors
+            create_server_socket_handler(server_address, port, event_mask, service) for port, service in ports
         ]
         epoll_init()
         for server_handler in server_handlers:
@@ -79,8 +79,8 @@ def main():
         sys.exit(str(error))
 
     try:
-        lines = [f"Started.  Listening on port {doors[0][0]}."]
-        lines += [f"Listening on port {port} for TLS." for port, _ in doors[1:]]
+        lines = [f"Started.  Listening on port {ports[0][0]}."]
+        lines += [f"Listening on port {port} for TLS." for port, _ in ports[1:]]
         os.write(1, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:  # stdout is closed or full: serve all the same
         logging.error("Couldn't write the start line to stdout: %s", error.strerror)

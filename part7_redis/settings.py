@@ -15,15 +15,17 @@ import socket
 from backends import BackendSet, BalancedBackend
 from balance import BALANCES, LuaBalance
 from config import ConfigError, describe, get_config_opt, is_function, is_table
-from gates import Entrance, HttpGate, OpenEntrance, TlsGate
 from health import Check, Checker
-from hosts import DEFAULT, Host, HostTable, Route
-from http_request import httptools
+from hosts import DEFAULT, Host, HostTable, Route, Sites
+from http_pair import HttpPair
 from names import host_name
 from netutils import Backend, leads_back, note_own_address
 from proxy_protocol import own_check_header
 from redis_connection import RedisConnection, hiredis, unix_address
 from redis_hosts import PREFIXES, RedisHosts
+from request_head import httptools
+from services import LookingService, PlainService
+from tls_pair import TlsPair
 
 LONGEST = 3_600_000  # milliseconds that a time may be: an hour
 HEAVIEST = 100  # that a weight may be
@@ -397,7 +399,7 @@ def read_route(settings, redis):
 
 
 def read_settings(settings):
-    """Return what a config describes: the ports to listen on, as pairs of port and entrance, and what is to be started.
+    """Return what a config describes: the ports to listen on, as pairs of port and service, and what is to be started.
 
     The latter have a method start(): Checkers, and the connection to redis.
 
@@ -413,7 +415,7 @@ def read_settings(settings):
             if settings.get(name) is not None:
                 raise ConfigError(f"Error parsing config file: {name} needs hosts, or redis.")
         port = read_own_port(settings, "listenPort")
-        return [(port, OpenEntrance(read_backend_set(Scope(settings), checkers)))], checkers.values()
+        return [(port, PlainService(read_backend_set(Scope(settings), checkers)))], checkers.values()
     for name in ("backends", "backendAddress", "backendPort"):
         if settings.get(name) is not None:
             raise ConfigError(f"Error parsing config file: set either hosts or redis, or {name}, not both.")
@@ -423,24 +425,20 @@ def read_settings(settings):
             f"{name} needs httptools, which reads the requests, and it is missing. Install it: pip install httptools"
         )
     redis = read_redis(settings)
-    more = {
-        "hosts": read_hosts(settings, checkers),
-        "head_timeout": read_seconds(settings.get("headTimeout"), "headTimeout", 10_000),
-        "route": read_route(settings, redis),
-    }
+    hosts, route = read_hosts(settings, checkers), read_route(settings, redis)
+    head_timeout = read_seconds(settings.get("headTimeout"), "headTimeout", 10_000)
     now = {name: settings.get(name) for name in INHERITED}  # a function of the config may change its globals later
     make_set = functools.partial(make_backend_set, Scope(settings, now))
     make_set([BalancedBackend("127.0.0.1", "1")])  # complain now, if any of it is wrong
-    redis_hosts = redis and RedisHosts(redis, "80", "httpDefault", make_set)
-    http = Entrance(HttpGate, is_trusted=read_networks(settings), redis_hosts=redis_hosts, **more)
-    entrances = {"listenPort": http}
+    sites = Sites(hosts, route, redis and RedisHosts(redis, "80", "httpDefault", make_set))
+    services = {"listenPort": LookingService(HttpPair, sites, head_timeout, read_networks(settings))}
     if settings.get("listenTlsPort") is not None:
-        redis_hosts = redis and RedisHosts(redis, "443", "httpsDefault", make_set)
-        entrances["listenTlsPort"] = Entrance(TlsGate, redis_hosts=redis_hosts, **more)
+        sites = Sites(hosts, route, redis and RedisHosts(redis, "443", "httpsDefault", make_set))
+        services["listenTlsPort"] = LookingService(TlsPair, sites, head_timeout)
         if settings.get("listenPort") is None:  # TLS alone
-            del entrances["listenPort"]
-    ports = {name: read_own_port(settings, name) for name in entrances}
+            del services["listenPort"]
+    ports = {name: read_own_port(settings, name) for name in services}
     if len(set(ports.values())) < len(ports):
         refuse("listenTlsPort", "another port than listenPort", f"not {ports['listenPort']} too")
     starters = [*([redis] if redis else []), *checkers.values()]
-    return [(ports[name], entrance) for name, entrance in entrances.items()], starters
+    return [(ports[name], service) for name, service in services.items()], starters

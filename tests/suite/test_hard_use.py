@@ -9,7 +9,14 @@ import time
 
 import pytest
 
-from support.harness import check_one_line, check_quiet, is_somebody_waiting, run_briefly, tcp_timers
+from support.harness import (
+    check_idle_clients,
+    check_one_line,
+    check_quiet,
+    is_somebody_waiting,
+    run_briefly,
+    tcp_timers,
+)
 from support.peers import (
     HOST,
     LONG_PATIENCE,
@@ -395,6 +402,12 @@ def test_fifty_stalled_clients_cost_a_buffer_each(start_proxy, strict):
         for client in clients:
             client.reset()
         proxy.check_unharmed()
+
+
+def test_an_idle_client_costs_little_memory(start_proxy, strict):
+    """A connection that is open, and silent, is two sockets and what the proxy has to know of them."""
+    with Puppet() as backend:  # somebody else's proxy may need more, as long as it isn't a buffer for each
+        check_idle_clients(start_proxy(backend), backend, most=2000 if strict else 50_000)
 
 
 @pytest.mark.parametrize("closer", ["client", "backend"])

@@ -557,3 +557,19 @@ def check_quiet(proxy, seconds=1.0, most=0.2):
         f"{used:.2f} s of processor time in {seconds} s with nothing to do. "
         "Hint: which event is reported again and again, and does anybody act on it?"
     )
+
+
+def check_idle_clients(proxy, backend, most):
+    """Raise AssertionError when a silent client costs more memory than `most` bytes; the backend is a Puppet.
+
+    A hundred come first, so that what the proxy sets up once is there before it counts.
+    """
+    clients = []
+    for count in (100, 500):
+        before = proxy.memory()
+        clients += [proxy.connect() for _ in range(count - len(clients))]
+        wait_until(lambda n=count: len(backend.ready) == n, "the backend has them all", 4 * PATIENCE)
+    growth = (proxy.memory() - before) / 400
+    for client in clients:
+        client.close()
+    assert growth < most, f"{growth:,.0f} bytes for each idle client. Hint: less than {most:,}; what is kept for it?"
