@@ -23,11 +23,11 @@ def sites(work):
 def location(answer):
     """Return what a redirect's Location is; raise AssertionError when it is no redirect."""
     head = answer.decode("latin-1").partition("\r\n\r\n")[0]
-    assert brief(answer) == "301", f"{brief(answer)}, not 301. Hint: raise it where a host that isn't known is refused"
+    assert brief(answer) == "301", f"{brief(answer)}, not 301. Hint: refuse it where an unknown host is refused"
     found = re.findall(r"^location: *(.*?) *\r?$", head, re.IGNORECASE | re.MULTILINE)
     assert len(found) == 1, f"{len(found)} Locations. Hint: put it among the headers of the page"
     assert re.search(r"^connection: close\r?$", head, re.IGNORECASE | re.MULTILINE), (
-        "it does not say Connection: close. Hint: `page` does so; add to it, rather than write another"
+        "it does not say Connection: close. Hint: `error_page` does so; add to it, rather than write another"
     )
     return found[0]
 
@@ -57,7 +57,7 @@ def not_served_in_the_clear(work):
         answer = ask_for(port, request_text("site1.localhost", method="POST", body=b"hello"))
         work.came_back(brief(answer))
         location(answer)
-        assert not backends[1].connections, "its backend has been connected to. Hint: decide before `choose` is called"
+        assert not backends[1].connections, "its backend has been connected to. Hint: decide before `connect_to_host` is called"
         for what, came_back, expected in [
             ("a request for another host", ask_for(port, request_text("plain.localhost")), b"A"),
             ("a hello for the marked host, to the TLS port", ask_for(tls_port, hello_bytes("site1.localhost")), b"B"),

@@ -26,7 +26,7 @@ def check_page(answer):
         "no page with status 400. Hint: by which byte can you tell a request from a record of TLS's?"
     )
     head, _, body = text.partition("\r\n\r\n")
-    assert "\r\nconnection: close" in head, "it does not say Connection: close. Hint: `page` does all of that"
+    assert "\r\nconnection: close" in head, "it does not say Connection: close. Hint: `error_page` does all of that"
     assert "https" in body, f"it does not say https: {body.strip()}. Hint: tell people what to type"
 
 
