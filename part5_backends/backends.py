@@ -1,7 +1,9 @@
 """Several backends: which one gets the next client, and which ones are left out for now.
 
-A BackendSet knows which of its backends are usable, and leaves the choice among these to a balance (see balance.py).
-There is no counterpart in the posts' C: this is the "multiple-backend handling that I was planning" of "pause to
+A BackendSet knows which of its backends are usable, and leaves the choice among these to a balance (see balance.py). It
+touches no socket: a pair asks it where to connect, and tells it how that went.
+
+There is no counterpart in the posts' C: this is the "multiple-backend handling stuff I was planning" of "pause to
 regroup". The rules are nginx's: max_fails, fail_timeout, backup and weight of its ngx_http_upstream_module.
 """
 

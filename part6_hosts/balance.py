@@ -1,5 +1,6 @@
 """Ways to spread clients over backends: in turn, by load, at random, by address, or as a Lua function says.
 
+A balance knows backends and clients' addresses, no sockets and no pairs.
 use(backends, candidates) gives a balance all the backends of a set, in the config's order, and the ones that may get
 the next client; it is called again whenever either has changed, and the balance goes on where it has got to.
 pick(client_address) returns one of the candidates, in a time that hardly depends on how many there are. A balance that

@@ -1,7 +1,8 @@
-"""Virtual hosts: several sites behind one address, each with backends of its own.
+"""Virtual hosts: several sites behind one address, each with its own backends.
 
-A HostTable finds the Host of a name; a Route is a Lua function of the config that may name another. There is no
-counterpart in the posts' C: the post on SNI has it, in Go, and nginx calls it server_name.
+Sites is what a pair asks: a name goes in, and the Host comes out. It knows no sockets and no pairs. A HostTable finds
+the Host of a name; a Route is a Lua function of the config that may name another. There is no counterpart in the posts'
+C: the post on SNI has it, in Go, and nginx calls it server_name.
 """
 
 import logging

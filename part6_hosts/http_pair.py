@@ -1,8 +1,8 @@
-"""A pair that looks at every request of its client; the first one's host is the one that the connection leads to.
+"""A pair that looks at every request of its client; the first request's host is where the connection leads.
 
-Requests are read, checked, and rewritten for the backend; answers pass as they come. A later request for another host
-is refused: its answer would have to wait for the first one's. A client that asks for a WebSocket is WAITING until the
-backend has agreed or not; after a 101, bytes are just bytes, in both directions.
+It pulls requests out of a RequestReader, which has checked them, and writes them to the backend; answers pass as they
+come. A later request for another host is refused: its answer would have to wait for the first one's. A client that asks
+for a WebSocket is WAITING until the backend has agreed or not; after a 101, bytes are just bytes, in both directions.
 
 What follows, before the tables of looking_pair.py and pair.py
     the backend's input has ENDED, it has not said a
@@ -166,7 +166,7 @@ class HttpPair(LookingPair):
             self.finish()
 
     def on_no_backend(self, error_number):
-        """Answer a client for whom no backend could be reached."""
+        """Answer a client, since no backend could be reached."""
         timed_out = error_number == errno.ETIMEDOUT
         cause = "no backend answered in time" if timed_out else "no backend accepted the connection"
         self.refuse(error_page(504 if timed_out else 502, cause, self.first_method))

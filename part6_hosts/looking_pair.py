@@ -1,7 +1,7 @@
 """A pair that looks before it chooses: what the client sends first decides which backends it is for.
 
 Rules
-- No backend is connected to before the host is known. What can't be understood is refused, never guessed.
+- No backend is connected before the host is known. What can't be understood is refused, never guessed.
 - A refused client is told why, in its own protocol, after the answers to what came before; it gets time to read that.
 
 States of the pair

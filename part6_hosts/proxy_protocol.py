@@ -1,5 +1,7 @@
 """The header of the PROXY protocol: a proxy tells the backend who the client is, before the client's first byte.
 
+Its bytes are only made here: looking_pair.py and health.py send them.
+
 haproxy's doc/proxy-protocol.txt defines it; version 1 (section 2.1) is a line of text, version 2 (section 2.2) binary.
 The backend must expect it. Send it in one piece with what follows: nginx resets a connection where it comes in bits.
 """

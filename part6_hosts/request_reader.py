@@ -1,11 +1,11 @@
 """Reads the requests of one client (HTTP/1.x, RFC 9112): bytes go in, and requests and pieces of their bodies come out.
 
-Nothing here knows about sockets. Bytes come in by feed(), in pieces of any size, and the pieces make no difference.
-next_event() gives one thing after another, when it is asked for, as in h11: not asking is all it takes to wait.
+Nothing here knows about sockets or pairs. Bytes come in by feed(), in pieces of any size, and the pieces make no
+difference. next_event() returns one thing after another, when it is called, as in h11: to wait, don't call it.
 
-httptools (llhttp, the parser of Node.js, in its strict mode) reads the heads. Up to us is where a head ends, and how
-long it may be; and methods that llhttp does not know, and targets with bytes above 127: it is shown others in their
-place.
+httptools (llhttp, the parser of Node.js, in its strict mode) reads the heads. Where a head ends, and how long it may
+be, is up to us. llhttp also rejects methods that it does not know, and bytes above 127 in a target, so it is shown
+others in their place.
 """
 
 import re
@@ -82,12 +82,8 @@ class RequestReader:
                     return self.request
         except BadRequest:
             self.is_last = True
-            self.head, self.next_request, self.parser, self.body = (
-                bytearray(),
-                None,
-                None,
-                None,
-            )  # the client may linger
+            # The client may stay a while, so nothing of it is kept.
+            self.head, self.next_request, self.parser, self.body = bytearray(), None, None, None
             raise
         self.data, self.position = b"", 0  # for an idle client, nothing is kept
         return NEED_DATA

@@ -4,10 +4,10 @@ Builds what the post on SNI does in Go, several sites behind one address, and wh
 for: WebSockets with virtual hosts.
 
 Unlike part 5:
-- A config may list hosts, each with backends of its own: a request's Host header says which one it is for.
-- On a second port the server name of a TLS client's first message says so; nothing is decrypted.
+- A config may list hosts, each with its own backends: a request's Host header says which host it is for.
+- On a second port, the server name in a TLS client's first message says so; nothing is decrypted.
 - The backends are told who the client is: by X-Forwarded-For, or by the PROXY protocol.
-- What can't be understood is refused, with an answer that says why.
+- What can't be read in one way only is refused, with an answer that says why.
 
 Still missing:
 - It never gives up on a connection that is only silent, once its first request has come.

@@ -1,7 +1,7 @@
 """Services: what a listening port leads to. A service pairs each client with a backend, at once or after a look.
 
 Where there are no hosts, there is nothing to look at: a PlainService connects every client to one of the same backends.
-A LookingService makes pairs that look at what the client sends first.
+A LookingService makes pairs that look at what the client sends first. Neither reads or writes a byte.
 """
 
 from epollinterface import Deadlines

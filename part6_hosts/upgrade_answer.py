@@ -1,6 +1,7 @@
 """A backend's answer to a request for a WebSocket: does it agree to speak another protocol (RFC 9110, section 15.2)?
 
-Interim answers, such as 100 Continue or 103 Early Hints, may come first, and decide nothing.
+Bytes go in, and yes or no comes out; no sockets here. Interim answers, such as 100 Continue or 103 Early Hints, may
+come first, and decide nothing.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 A client begins with handshake records (RFC 8446, section 5.1). Their contents, put together, are a ClientHello (section
 4.1.2), and the server_name extension in it (RFC 6066, section 3) has the name. Where records and TCP segments are cut
-means nothing: a record may end within the name. The bytes are only read here; the backend gets them as they came.
+means nothing: a record may end within the name. No sockets here: bytes go in, and the name comes out.
 
 The name is a hint, not a right: any client can send any name, and with Encrypted Client Hello it is a decoy.
 """

@@ -1,7 +1,8 @@
 """Health checks: each backend is tried now and then, whether or not a client comes, in the same loop as all the rest.
 
-A check connects, and that is enough; or it also sends a request, and looks at the status of the answer (RFC 9112,
-section 4). A backend that accepts and then never answers is found only by the latter. After `fall` failed checks in a
+A check has its own socket, and no pair. It connects, and that is enough; or it also sends a request, and looks at the
+status of the answer (RFC 9112, section 4). A backend that accepts and then never answers is found only by the latter.
+After `fall` failed checks in a
 row a backend is down, after `rise` good ones up again: the words of the "tcp_proxy_module" post, and of haproxy.
 """
 

@@ -1,5 +1,7 @@
 """Host names, as clients write them and as we compare them: in lower case, without a port, without the last dot.
 
+Only texts here: no look-ups, no sockets.
+
 RFC 9110 section 7.2 and RFC 3986 section 3.2.2 say what a Host header may hold; nginx treats names in the same way.
 """
 

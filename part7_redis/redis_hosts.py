@@ -1,7 +1,8 @@
 """Hosts whose backends redis knows: `hostnames:NAME:backends`, as in the post on SNI, and hipache's `frontend:NAME`.
 
-A name is asked for once, whoever waits for it, and the answer is kept until redis says that it has changed. What is
-kept stays in force while redis is away. The backends of a set that changes keep what is known of them.
+A name is asked for once, however many clients wait for it, and the answer is kept until redis says that it has changed,
+or for as long as there is no redis to ask. The backends of a set that changes keep what is known about them. No sockets
+here: questions go through redis_connection.py.
 """
 
 import collections

@@ -1,8 +1,8 @@
 """The bodies of requests, read as they come (RFC 9112, section 6): by their length, or in chunks.
 
-A body gets pieces of any size, and says what of them the backend gets. One with a length is passed on as it comes. A
-chunked one is read chunk by chunk (section 7.1), and passed on in the same chunks, but without their extensions, and
-without trailers.
+No sockets and no pairs here: a body gets pieces of any size, and returns what the backend gets of them. One with a
+length is passed on as it comes. A chunked one is read chunk by chunk (section 7.1), and passed on in the same chunks,
+but without their extensions, and without trailers.
 """
 
 import re

@@ -1,8 +1,10 @@
 """The head of a request: checked, and rewritten for the backend (HTTP/1.x, RFC 9112).
 
+No sockets and no pairs here: a Request gets the parts of a head, and to_bytes() returns the head for the backend.
+
 What could be read in two ways is refused, never guessed: a backend must not see another request than we do. httptools
-(llhttp, the parser of Node.js, in its strict mode) takes a head apart, for request_reader.py; here is what it lets
-through: two Hosts or none, "Transfer-Encoding: gzip, chunked", lengths beyond 63 bits, HTTP/2.0.
+(llhttp, the parser of Node.js, in its strict mode) takes a head apart, for request_reader.py; what it lets through is
+checked here: two Hosts or none, "Transfer-Encoding: gzip, chunked", lengths beyond 63 bits, HTTP/2.0.
 """
 
 import functools
@@ -76,7 +78,7 @@ def connection_line(tokens, upgrade):
 
 
 class Request:
-    """The head of one request: httptools calls it with one part after the other, and then check() sees to the whole."""
+    """The head of one request: httptools calls it with one part after the other; then check() looks at the whole."""
 
     __slots__ = (
         *("method", "target", "version", "host", "upgrade", "length", "closes_connection"),

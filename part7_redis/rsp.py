@@ -5,7 +5,7 @@ your routing config in redis" (the post on SNI). The keys are those of his proxy
 
 Unlike part 6:
 - A host that the config does not know is looked up in redis; the answer is kept, and redis says when it changes.
-- The config's Lua may ask redis, too: that looks as if it waited, and holds up nobody.
+- The config's Lua may ask redis, too: it looks as if it waited, and no other client has to.
 - Several proxies may share one redis: a change reaches all of them.
 
 Still missing:

@@ -1,7 +1,7 @@
-"""A pair that looks at the client's ClientHello: the server's name in it decides which host the client is for.
+"""A pair that looks at the client's ClientHello: the server name in it decides which host the client is for.
 
-The name can be read, since it is sent before anything is encrypted. After it, bytes are just bytes: the backend gets
-the hello as it came, and everything that follows. A refusal is a fatal alert (RFC 8446, section 6).
+The name can be read, since it is sent before anything is encrypted. A HelloReader looks for it; the backend gets the
+hello as it came, and after it bytes are just bytes. A refusal is a fatal alert (RFC 8446, section 6).
 """
 
 from client_hello import DECODE_ERROR, INTERNAL_ERROR, MORE, UNRECOGNIZED_NAME, HelloError, HelloReader, alert
@@ -56,7 +56,7 @@ class TlsPair(LookingPair):
             self.finish()
 
     def on_no_backend(self, error_number):
-        """Answer a client for whom no backend could be reached."""
+        """Answer a client, since no backend could be reached."""
         self.refuse(alert(INTERNAL_ERROR))
 
     def timeout_page(self):

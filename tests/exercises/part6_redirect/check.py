@@ -57,7 +57,9 @@ def not_served_in_the_clear(work):
         answer = ask_for(port, request_text("site1.localhost", method="POST", body=b"hello"))
         work.came_back(brief(answer))
         location(answer)
-        assert not backends[1].connections, "its backend has been connected to. Hint: decide before `connect_to_host` is called"
+        assert not backends[1].connections, (
+            "its backend has been connected to. Hint: decide before `connect_to_host` is called"
+        )
         for what, came_back, expected in [
             ("a request for another host", ask_for(port, request_text("plain.localhost")), b"A"),
             ("a hello for the marked host, to the TLS port", ask_for(tls_port, hello_bytes("site1.localhost")), b"B"),
