@@ -28,17 +28,14 @@ class Host:
 
 
 class HostTable:
-    """The hosts, by name: a name itself comes before the longest "*." that fits it, and that before the default."""
+    """The hosts of the config: a name itself comes before the longest "*." that fits it; last comes the default."""
 
     def __init__(self, hosts):
         """Take a list of Hosts, of which there is at least one."""
         self.hosts = {host.name: host for host in hosts}
         self.has_stars = any(name.startswith("*.") for name in self.hosts)
+        self.default = self.hosts.get(DEFAULT)
         self.family = hosts[0].backends.family  # that a fresh socket most likely needs
-
-    def find(self, name):
-        """Return the Host for a name as host_name returns it, or for none (None); None if there is no such host."""
-        return name and self.named(name) or self.hosts.get(DEFAULT)
 
     def named(self, name):
         """Return the Host that has this name, or a "*." that fits; None if there is none, not the default."""
@@ -72,7 +69,10 @@ class Sites:
         The request is None on TLS, where it can't be read. Raises RouteError when the route fails.
         """
         other = self.route.ask(address, name, request) if self.route else None
-        return self.hosts.find(name) if other is None else self.hosts.named(other)
+        if other is not None:  # the default is not for the names that a route returns
+            return self.hosts.named(other)
+        host = name and self.hosts.named(name)
+        return host or self.hosts.default
 
 
 # Runs inside Lua: what route returns comes out as a text, nil for no choice, or false for nonsense. So no object of

@@ -94,7 +94,7 @@ class Sites:
         Raises RouteError, NoAnswer.
         """
         other = (yield from self.route.ask(address, name, request)) if self.route else None
-        if other is not None:  # the defaults are not for the names that a route returns
+        if other is not None:  # the default is not for the names that a route returns
             host = self.hosts.named(other)
             if host is None and self.redis_hosts and host_name(other) == other:
                 host = yield from self.redis_hosts.named(other)
