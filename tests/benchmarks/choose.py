@@ -2,7 +2,7 @@
 
     python tests/benchmarks/choose.py [--clients N]
 
-It takes part 5's own modules into this process, and asks for a backend as server_socket.py does for each client.
+It takes part 5's own modules into this process, and asks for a backend as pair.py does for each client.
 """
 
 import argparse
