@@ -184,8 +184,9 @@ def do_reactor_loop():
     global running
     running = True
     while running:
-        now = time.monotonic()
-        if timers and timers[0][0] <= now:
-            run_timers(now)
+        if not timers:
+            handle_events(None)
+        elif timers[0][0] > (now := time.monotonic()):
+            handle_events(timers[0][0] - now)
         else:
-            handle_events(timers[0][0] - now if timers else None)
+            run_timers(now)

@@ -145,7 +145,7 @@ def read_list(settings, value, name, what):
 def check_elsewhere(backend, name):
     """Raise ConfigError if a backend is this proxy itself; the name is the full one of its port."""
     if leads_back(backend):
-        refuse(name, f"another server's, not {backend.host}:{backend.port}, where this proxy itself listens")
+        refuse(name, "another server's", f"not {backend.host}:{backend.port}, where this proxy itself listens")
 
 
 def read_backend(settings, value, name):

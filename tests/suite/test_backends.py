@@ -992,14 +992,14 @@ class LateBackend(EchoBackend):
 def test_a_connect_that_has_worked_in_time_is_no_failure(start):
     """It worked while the proxy had no processor. When it goes on, connectTimeout is over, and yet nobody was late."""
     with LateBackend() as late, EchoBackend() as other:
-        proxy = start(late, backend_text(other, backup=True), connectTimeout=1500)
+        proxy = start(late, backend_text(other, backup=True), connectTimeout=3000)
         with proxy.connect() as client:
             client.send(b"hello")
             wait_until(lambda: is_connecting_to(late.port), "it connects to the backend")
             with proxy.stopped():
                 late.go.set()
                 wait_until(late.has_connected, "the backend has accepted", LONG_PATIENCE)
-                time.sleep(1)
+                time.sleep(3)
             assert client.receive_exactly(5) == b"hello"
         assert not other.connections, "the client went elsewhere"
         assert proxy.errors() == ""
@@ -1032,7 +1032,7 @@ def test_a_check_whose_answer_has_come_is_no_failure(start, what):
 def test_our_own_shortage_is_not_held_against_a_backend(start):
     """No descriptor is left for a connection to the second one; as soon as there is one, it gets its clients."""
     with FullBackend() as full, EchoBackend() as echo:
-        proxy = start(full, echo, connectTimeout=600, failTimeout=60_000)
+        proxy = start(full, echo, connectTimeout=2500, failTimeout=60_000)
         held = [say_hello(proxy), say_hello(proxy)]  # one at each
         full.fill()
         with proxy.connect() as client:
