@@ -5,7 +5,7 @@ slow writes to the network".
 
 Unlike part 3:
 - One connection.py serves both sides, instead of client_socket.py and backend_socket.py: as "fixed it!" says,
-  this should have to be fixed in one place only.
+  this should have to be fixed in one place only. A Pair, in pair.py, owns the two, and ends them.
 - Bytes that a socket does not take wait in a write buffer until EPOLLOUT says that there is room. So does closing.
 - A half-closed connection goes on in its other direction, and a reset is passed on as a reset.
 - What waits is bounded: while a buffer is full, the other side is not read.

@@ -98,7 +98,7 @@ def no_limit(work):
         assert backend.complaint is None, backend.complaint
     work.came_back(f"{down:.2f} s down, {up:.2f} s up")
     assert down < 2, "without a limit it is slow. Hint: what if the environment says nothing?"
-    assert up < 2, "the upload was limited too. Hint: which role does the side have that is read?"
+    assert up < 2, "the upload was limited too. Hint: which of the pair's two sides is read?"
 
 
 TASKS = [one_client, several_clients, costs, no_limit]
