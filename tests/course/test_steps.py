@@ -24,7 +24,7 @@ STEPS = ROOT / PARTS[4] / "steps"
 README = STEPS / "README.md"
 PATCHES = sorted(STEPS.glob("*.patch"), key=lambda patch: int(patch.name.partition("_")[0]))
 NUMBERS = range(1, len(PATCHES) + 1)
-MOST_LINES = 115  # that a step may add or take away: two screens
+MOST_LINES = 145  # that a step may add or take away: two screens and a half
 EVERYWHERE = "hard use"  # a row of many tests; a step names those of them that it is the first to pass
 NEEDS_LUPA = pytest.mark.skipif(importlib.util.find_spec("lupa") is None, reason="lupa is missing: pip install lupa")
 
