@@ -18,14 +18,14 @@ import traceback
 MAX_EVENTS = 256  # events reported per wait, at most; the others come with the next
 TIMERS_PER_ROUND = 64  # then it is the events' turn
 ROUNDS_TO_CATCH_UP = 8  # before timers run; what one handler left for its next turn needs some more of them
-QUIET_SECONDS = 10  # between log lines about exceptions at the same place
+WARN_PAUSE = 10  # between log lines about exceptions at the same place
 
 epoll = None  # made by epoll_init
 handlers = {}  # file descriptor -> handler; C has the kernel keep a pointer to the handler instead
 closed_handlers = []  # no longer in use, but not yet closed
 timers = []  # what is to be done later, a heap: when (seconds, time.monotonic), a number, a function, its arguments
 timer_numbers = itertools.count()  # of two timers for the same moment, the older one goes first
-quiet_until = {}  # file and line of an exception -> when the next one there may be logged (seconds)
+warn_again_at = {}  # file and line of an exception -> when the next one there may be logged (seconds)
 running = False  # do_reactor_loop goes on
 
 
@@ -93,8 +93,8 @@ def log_error():
     _, error, frames = sys.exc_info()
     *_, (frame, line) = traceback.walk_tb(frames)
     place, now = (frame.f_code.co_filename, line), time.monotonic()
-    if now >= quiet_until.get(place, 0):
-        quiet_until[place] = now + QUIET_SECONDS
+    if now >= warn_again_at.get(place, 0):
+        warn_again_at[place] = now + WARN_PAUSE
         logging.error("A mistake in this program, in %s, line %s: %r", os.path.basename(place[0]), line, error)
 
 

@@ -48,7 +48,7 @@ class Checker:
         self.check = check
         self.backends = backends
         self.up = True  # what the backends' sets have heard last
-        self.good = self.bad = 0  # checks in a row
+        self.passes = self.failures = 0  # checks in a row
         self.number = 0  # of the last time-out that has begun
         self.addresses = None  # an iterator over those left to try
         self.socket = None  # while a check is under way
@@ -60,11 +60,11 @@ class Checker:
 
     def start(self):
         """Begin some time within the first interval, so that the checks of many backends don't come all at once."""
-        call_later(random.uniform(0, self.check.interval), self.begin)
+        call_later(random.uniform(0, self.check.interval), self.start_check)
 
-    def begin(self):
+    def start_check(self):
         """Make one check, and see to the next."""
-        call_later(self.check.interval, self.begin)
+        call_later(self.check.interval, self.start_check)
         if self.done:
             self.close()
         if self.socket is None:  # otherwise the timeout is longer than the interval, and a check still waits
@@ -95,11 +95,11 @@ class Checker:
             if self.done:
                 self.read_on()
             elif self.asked:
-                self.listen()
+                self.read_status()
             else:
                 self.finish_connecting()
         except OSError as error:
-            self.end(error.strerror)
+            self.finish_check(error.strerror)
 
     def finish_connecting(self):
         """Ask, if there is something to be asked; after a connect that has failed, go on to the next address."""
@@ -108,14 +108,14 @@ class Checker:
             self.close()
             self.connect(error_number)
         elif self.check.request is None:
-            self.end(None)
+            self.finish_check(None)
         else:
             self.socket.send(self.check.request)  # a fresh socket takes that much, whole
             self.asked = True
             self.start_clock()  # the time until we came to ask is not the backend's
             repeat_epoll_event(self, EPOLLIN)
 
-    def listen(self):
+    def read_status(self):
         """Read until the status is known: that of the final answer, which interim ones may come before."""
         data = self.socket.recv(CHUNK)
         self.answer += data
@@ -125,11 +125,11 @@ class Checker:
         if not is_interim and (status := STATUS_LINE.match(self.answer)):
             self.see_status(int(status[1]))
         elif not data:
-            self.end("it ended the connection without an answer")
+            self.finish_check("it ended the connection without an answer")
         elif is_interim and len(self.answer) > LONGEST_INTERIM:
-            self.end(f"an interim answer of more than {LONGEST_INTERIM} bytes")
+            self.finish_check(f"an interim answer of more than {LONGEST_INTERIM} bytes")
         elif not is_interim and (b"\n" in self.answer or len(self.answer) > LONGEST_STATUS_LINE):
-            self.end("what it answered is not HTTP")
+            self.finish_check("what it answered is not HTTP")
 
     def start_clock(self):
         """Have the check end in time, unless it is over by then or has asked."""
@@ -153,9 +153,9 @@ class Checker:
     def time_out(self, number):
         """End a check, unless it is over, since it has taken too long."""
         if self.socket is not None and number == self.number:
-            self.end(f"no {'answer' if self.asked else 'connection'} in {self.check.timeout:g} s")
+            self.finish_check(f"no {'answer' if self.asked else 'connection'} in {self.check.timeout:g} s")
 
-    def end(self, complaint):
+    def finish_check(self, complaint):
         """End a check, and count it unless that is done; the complaint is None when all was well."""
         self.close()
         if not self.done:
@@ -174,11 +174,11 @@ class Checker:
 
     def count(self, complaint):
         """Count a check that is over, and decide whether the server is up."""
-        self.good, self.bad = (self.good + 1, 0) if complaint is None else (0, self.bad + 1)
-        if self.up and self.bad == self.check.fall:
-            self.tell(False, f"down: {self.bad} checks failed, the last one: {complaint}")
-        elif not self.up and self.good == self.check.rise:
-            self.tell(True, f"up: {self.good} checks succeeded")
+        self.passes, self.failures = (self.passes + 1, 0) if complaint is None else (0, self.failures + 1)
+        if self.up and self.failures == self.check.fall:
+            self.tell(False, f"down: {self.failures} checks failed, the last one: {complaint}")
+        elif not self.up and self.passes == self.check.rise:
+            self.tell(True, f"up: {self.passes} checks succeeded")
 
     def tell(self, up, what):
         """Log that the server has gone down, or come up, and let the backends' sets know."""

@@ -10,7 +10,7 @@ import difflib
 import socket
 
 from backends import BackendSet, BalancedBackend
-from balance import BALANCES, LuaBalance
+from balance import BALANCERS, LuaBalance
 from config import ConfigError, describe, get_config_opt, is_function, is_table
 from health import Check
 from netutils import leads_back
@@ -44,9 +44,9 @@ def check_names(names, known, prefix=""):
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.8 if not prefix else 0.6)
         if near or prefix:
             inner = f".{name}" if isinstance(name, str) and name.isidentifier() else f"[{describe(name)}]"
-            full = prefix + inner if prefix else name
+            full_name = prefix + inner if prefix else name
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise ConfigError(f"Error parsing config file: unknown setting {full}: {hint}")
+            raise ConfigError(f"Error parsing config file: unknown setting {full_name}: {hint}")
 
 
 def read_whole_number(value, name, low, high):
@@ -170,9 +170,9 @@ def read_balance(settings, value):
         return LuaBalance(settings.lua, value)
     if value is None:
         value = "round_robin"
-    if not isinstance(value, str) or value not in BALANCES:
-        refuse("balance", f"one of {', '.join(BALANCES)}, or a function", not_this(value))
-    return BALANCES[value]()
+    if not isinstance(value, str) or value not in BALANCERS:
+        refuse("balance", f"one of {', '.join(BALANCERS)}, or a function", not_this(value))
+    return BALANCERS[value]()
 
 
 def read_check(settings, value):

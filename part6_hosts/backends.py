@@ -36,14 +36,14 @@ class BalancedBackend(Backend):
         self.fails = 0  # connects that failed since the last one that worked, or since `fails_since`
         self.fails_since = 0  # when the first of them failed (seconds, time.monotonic)
         self.left_out_until = 0  # when the next client may try it, after too many fails (seconds)
-        self.quiet_until = 0  # when the next connection that it breaks off may be logged (seconds)
+        self.warn_again_at = 0  # when the next connection that it breaks off may be logged (seconds)
         self.set = None  # the BackendSet that it is in
 
 
 class BackendSet:
     """The backends that share the clients of one proxy."""
 
-    quiet_until = 0  # when the next shortage may be logged (seconds); it is the machine's, so all sets share this
+    warn_again_at = 0  # when the next shortage may be logged (seconds); it is the machine's, so all sets share this
 
     def __init__(self, backends, balance, max_fails=1, fail_timeout=10, connect_timeout=2):
         """Take a list of BalancedBackends, and a balance, which chooses among those that are usable: see balance.py.
@@ -51,7 +51,7 @@ class BackendSet:
         After max_fails failed connects within fail_timeout (seconds), a backend is left out for as long. A connect
         that takes longer than connect_timeout (seconds) has failed.
         """
-        self.balance = balance
+        self.balancer = balance
         self.follow_load = getattr(balance, "follow_load", None)
         self.max_fails = max_fails
         self.fail_timeout = fail_timeout
@@ -61,7 +61,7 @@ class BackendSet:
         self.too_many = max_fails if max_fails and len(backends) > 1 else 1  # fails, for the log
         for backend in backends:
             backend.set = self
-        self.sort_out(time.monotonic(), changed=True)
+        self.update_usable(time.monotonic(), changed=True)
 
     def attempts(self, client_address):
         """Yield the backends for one client, each at most once, as pairs: backend, and one of its addresses.
@@ -71,46 +71,52 @@ class BackendSet:
         tried = set()  # names
         while backend := self.choose(client_address, tried):
             tried.add(backend.name)
-            self.count(backend, 1)
+            self.add_connection(backend)
             for address in backend.addresses:
                 error_number = yield backend, address
-            self.count(backend, -1)
+            self.remove_connection(backend)
             self.note_failure(backend, error_number)
 
     def choose(self, client_address, tried):
         """Return the next backend for a client who has tried some already; None when it has tried them all."""
         now = time.monotonic()
         if now >= self.look_again_at:
-            self.sort_out(now)
+            self.update_usable(now)
         if tried:  # seldom, so it may take its time
-            rest = first_choice([backend for backend in self.backends if backend.name not in tried])
-            return pick_other(self.balance, client_address, rest) if rest else None
-        backend = self.balance.pick(client_address)
-        if self.is_marked(backend):  # it may be tried again, by this one client; the next one has to wait as long again
+            rest = candidates([backend for backend in self.backends if backend.name not in tried])
+            return pick_other(self.balancer, client_address, rest) if rest else None
+        backend = self.balancer.pick(client_address)
+        if self.has_failed_too_often(backend):  # this one client may try it; the next one has to wait as long again
             backend.left_out_until = now + self.fail_timeout
-            self.sort_out(now)
+            self.update_usable(now)
         return backend
 
-    def is_marked(self, backend):
+    def has_failed_too_often(self, backend):
         """Tell whether a backend has failed too often. One backend alone is never left out for that."""
         return backend.fails >= self.max_fails > 0 and len(self.backends) > 1
 
-    def sort_out(self, now, changed=False):
+    def update_usable(self, now, changed=False):
         """See which backends are usable now, tell the balance if that has changed, and note when to look again."""
         self.look_again_at = math.inf
         for backend in self.backends:
-            left_out = self.is_marked(backend) and now < backend.left_out_until
+            left_out = self.has_failed_too_often(backend) and now < backend.left_out_until
             if left_out:
                 self.look_again_at = min(self.look_again_at, backend.left_out_until)
             usable = backend.up and not left_out
             changed = changed or usable != backend.usable
             backend.usable = usable
         if changed:
-            self.balance.use(self.backends, first_choice(self.backends))
+            self.balancer.use(self.backends, candidates(self.backends))
 
-    def count(self, backend, change):
-        """Count a connection that a backend has got (1) or lost (-1)."""
-        backend.active += change
+    def add_connection(self, backend):
+        """Count a connection that a backend has got."""
+        backend.active += 1
+        if self.follow_load:
+            self.follow_load(backend)
+
+    def remove_connection(self, backend):
+        """Count a connection that a backend has lost."""
+        backend.active -= 1
         if self.follow_load:
             self.follow_load(backend)
 
@@ -127,17 +133,17 @@ class BackendSet:
         backend.fails += 1
         backend.left_out_until = now + self.fail_timeout
         if backend.fails == self.too_many:
-            rest = f". It is left out for {self.fail_timeout:g} s" if self.is_marked(backend) else ""
+            rest = f". It is left out for {self.fail_timeout:g} s" if self.has_failed_too_often(backend) else ""
             reason = os.strerror(error_number)
             logging.error("Couldn't connect to backend %s: %s%s", backend.name, reason, rest)
-            self.sort_out(now)
+            self.update_usable(now)
 
     def note_shortage(self, backend, error_number, now):
         """Log that this machine has run out of something, which is not the backend's fault."""
-        if now >= BackendSet.quiet_until:
+        if now >= BackendSet.warn_again_at:
             reason = os.strerror(error_number)
             logging.error("Couldn't connect to backend %s: %s. The shortage is our own", backend.name, reason)
-            BackendSet.quiet_until = now + SHORTAGE_QUIET_SECONDS
+            BackendSet.warn_again_at = now + SHORTAGE_QUIET_SECONDS
 
     def note_success(self, backend):
         """Note that a client could connect to a backend."""
@@ -145,26 +151,22 @@ class BackendSet:
             if backend.fails >= self.too_many:
                 logging.error("Backend %s takes connections again", backend.name)
             backend.fails = 0
-            self.sort_out(time.monotonic())
+            self.update_usable(time.monotonic())
 
     def note_loss(self, backend, error_number):
         """Note that a backend has broken a connection off; when many break off at once, one log line says so."""
         now = time.monotonic()
-        if now >= backend.quiet_until:
+        if now >= backend.warn_again_at:
             logging.error("Lost the backend %s: %s", backend.name, os.strerror(error_number))
-            backend.quiet_until = now + QUIET_SECONDS
-
-    def remove_connection(self, backend):
-        """Note that a connection to a backend is over."""
-        self.count(backend, -1)
+            backend.warn_again_at = now + QUIET_SECONDS
 
     def note_health(self, backend, up):
         """Note what the health checks have found, when it is something new."""
         backend.up = up
-        self.sort_out(time.monotonic())
+        self.update_usable(time.monotonic())
 
 
-def first_choice(backends):
+def candidates(backends):
     """Return those of some backends that may get the next client: usable ones, else backups, else any."""
     some = [backend for backend in backends if backend.usable] or backends
     return [backend for backend in some if not backend.backup] or some

@@ -19,7 +19,7 @@ import traceback
 MAX_EVENTS = 256  # events reported per wait, at most; the others come with the next
 TIMERS_PER_ROUND = 64  # then it is the events' turn
 ROUNDS_TO_CATCH_UP = 8  # before timers run; what one handler left for its next turn needs some more of them
-QUIET_SECONDS = 10  # between log lines about exceptions at the same place
+WARN_PAUSE = 10  # between log lines about exceptions at the same place
 
 epoll = None  # made by epoll_init
 handlers = {}  # file descriptor -> handler; C has the kernel keep a pointer to the handler instead
@@ -27,7 +27,7 @@ caught_up_to = 0  # what had arrived by then has been handled (seconds, time.mon
 closed_handlers = []  # no longer in use, but not yet closed
 timers = []  # what is to be done later, a heap: when (seconds, time.monotonic), a number, a function, its arguments
 timer_numbers = itertools.count()  # of two timers for the same moment, the older one goes first
-quiet_until = {}  # file and line of an exception -> when the next one there may be logged (seconds)
+warn_again_at = {}  # file and line of an exception -> when the next one there may be logged (seconds)
 running = False  # do_reactor_loop goes on
 
 
@@ -86,13 +86,13 @@ class Deadlines:
         self.due[waiting] = time.monotonic() + self.seconds
         if not self.watching:
             self.watching = True
-            call_later(self.seconds, self.look)
+            call_later(self.seconds, self.expire_due)
 
     def stop(self, waiting):
         """Forget a deadline; there need not be one."""
         self.due.pop(waiting, None)
 
-    def look(self):
+    def expire_due(self):
         """Call those whose time is over, a bounded number of them, and look again when that of the next one is."""
         for _ in range(TIMERS_PER_ROUND):
             waiting, due = next(iter(self.due.items()), (None, math.inf))
@@ -106,7 +106,7 @@ class Deadlines:
         self.watching = bool(self.due)
         if self.watching:
             due = next(iter(self.due.values()))
-            call_later(max(due - time.monotonic(), 0), self.look)
+            call_later(max(due - time.monotonic(), 0), self.expire_due)
 
 
 def stop_reactor_loop():
@@ -134,8 +134,8 @@ def log_error():
     _, error, frames = sys.exc_info()
     *_, (frame, line) = traceback.walk_tb(frames)
     place, now = (frame.f_code.co_filename, line), time.monotonic()
-    if now >= quiet_until.get(place, 0):
-        quiet_until[place] = now + QUIET_SECONDS
+    if now >= warn_again_at.get(place, 0):
+        warn_again_at[place] = now + WARN_PAUSE
         logging.error("A mistake in this program, in %s, line %s: %r", os.path.basename(place[0]), line, error)
 
 

@@ -13,7 +13,7 @@ from backends import BackendSet
 from config import LuaError, make_room, reason_of
 from names import LONGEST_NAME, host_name
 
-COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
+WARN_PAUSE = 10  # seconds between log lines about a route that fails
 LONGEST_KEY = len("*.") + LONGEST_NAME  # characters of a key of `hosts`; a longer name finds none
 DEFAULT = "default"  # the key of the host for names that no other has
 
@@ -107,7 +107,7 @@ class Route:
         """Take the LuaRuntime of the config, and its function."""
         self.lua = lua
         self.call = lua.execute(CALL_FROM_LUA, function)
-        self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
+        self.warn_again_at = 0  # when the next complaint may be logged (seconds, time.monotonic)
 
     def ask(self, address, host, request):
         """Return the name of a host, or None for no choice; the request is None on TLS. Raises RouteError."""
@@ -118,9 +118,9 @@ class Route:
                 method, target, headers = request.method, request.target, self.make_headers(request.headers)
             name = self.call(address, request is None, host, method, target, headers)
         except (LuaError, UnicodeDecodeError) as error:
-            raise self.complain(reason_of(error)) from None
+            raise self.fail(reason_of(error)) from None
         if name is False:
-            raise self.complain("it returned neither the name of a host nor nil")
+            raise self.fail("it returned neither the name of a host nor nil")
         return name and (host_name(name) or name)
 
     def make_headers(self, headers):
@@ -131,10 +131,10 @@ class Route:
             joined[name] = joined[name] + b", " + value if name in joined else value
         return self.lua.table_from(joined)
 
-    def complain(self, what):
+    def fail(self, what):
         """Log what is wrong with the function, unless that was done a moment ago; return the RouteError."""
         now = time.monotonic()
-        if now >= self.quiet_until:
+        if now >= self.warn_again_at:
             logging.error("The function route failed, and its clients are turned away: %s", what)
-            self.quiet_until = now + COMPLAINT_PAUSE
+            self.warn_again_at = now + WARN_PAUSE
         return RouteError(what)

@@ -11,7 +11,7 @@ import ipaddress
 import socket
 
 from backends import BackendSet, BalancedBackend
-from balance import BALANCES, LuaBalance
+from balance import BALANCERS, LuaBalance
 from config import ConfigError, describe, get_config_opt, is_function, is_table
 from health import Check, Checker
 from hosts import DEFAULT, Host, HostTable, Route, Sites
@@ -57,9 +57,9 @@ def check_names(names, known, prefix=""):
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.8 if not prefix else 0.6)
         if near or prefix:
             inner = f".{name}" if isinstance(name, str) and name.isidentifier() else f"[{describe(name)}]"
-            full = prefix + inner if prefix else name
+            full_name = prefix + inner if prefix else name
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise ConfigError(f"Error parsing config file: unknown setting {full}: {hint}")
+            raise ConfigError(f"Error parsing config file: unknown setting {full_name}: {hint}")
 
 
 def read_whole_number(value, name, low, high):
@@ -176,7 +176,7 @@ class Scope:
 def read_backends(scope):
     """Return the list of backends: those of `backends`, or the one of backendAddress and backendPort."""
     settings = scope.settings
-    value, full = scope.get("backends")
+    value, full_name = scope.get("backends")
     if value is None and not scope.prefix:
         get_config_opt(settings, "backendAddress", instead="backends, or hosts")
         address = read_text(settings.get("backendAddress"), "backendAddress", "a name or an address")
@@ -187,50 +187,50 @@ def read_backends(scope):
         raise ConfigError(
             "Error parsing config file: set either backends, or backendAddress and backendPort, not both."
         )
-    values = read_list(settings, value, full, "tables: {{address = ..., port = ...}, ...}")
+    values = read_list(settings, value, full_name, "tables: {{address = ..., port = ...}, ...}")
     if not 1 <= len(values) <= MOST_BACKENDS:
-        refuse(full, f"a list of 1 to {MOST_BACKENDS} backends", f"not {len(values)}")
-    backends = [read_backend(settings, value, f"{full}[{number}]") for number, value in enumerate(values, 1)]
+        refuse(full_name, f"a list of 1 to {MOST_BACKENDS} backends", f"not {len(values)}")
+    backends = [read_backend(settings, value, f"{full_name}[{number}]") for number, value in enumerate(values, 1)]
     if all(backend.backup for backend in backends):
-        refuse(full, "a list in which at least one is no backup", "not backups alone")
+        refuse(full_name, "a list in which at least one is no backup", "not backups alone")
     return backends
 
 
 def read_balance(scope):
     """Return a balance: see balance.py."""
-    value, full = scope.get("balance")
+    value, full_name = scope.get("balance")
     if is_function(value):
         return LuaBalance(scope.settings.lua, value)
     if value is None:
         value = "round_robin"
-    if not isinstance(value, str) or value not in BALANCES:
-        refuse(full, f"one of {', '.join(BALANCES)}, or a function", not_this(value))
-    return BALANCES[value]()
+    if not isinstance(value, str) or value not in BALANCERS:
+        refuse(full_name, f"one of {', '.join(BALANCERS)}, or a function", not_this(value))
+    return BALANCERS[value]()
 
 
 def read_check(scope, greeting=b""):
     """Return the Check that is to be made of each backend, or None; its request is sent behind a greeting (bytes)."""
-    value, full = scope.get("check")
+    value, full_name = scope.get("check")
     if value is None:
         return None
     settings = scope.settings
-    table = read_table(settings, value, full, ["interval", "rise", "fall", "timeout", "type", "send", "expect"])
+    table = read_table(settings, value, full_name, ["interval", "rise", "fall", "timeout", "type", "send", "expect"])
     kind = table.get("type", "tcp")
     if kind not in ("tcp", "http"):
-        refuse(f"{full}.type", '"tcp" or "http"', not_this(kind))
+        refuse(f"{full_name}.type", '"tcp" or "http"', not_this(kind))
     for name in ("send", "expect"):
         if kind == "tcp" and name in table:
-            raise ConfigError(f'Error parsing config file: {full}.{name} needs {full}.type = "http".')
-    send = read_text(table.get("send", "GET / HTTP/1.0\r\n\r\n"), f"{full}.send")
+            raise ConfigError(f'Error parsing config file: {full_name}.{name} needs {full_name}.type = "http".')
+    send = read_text(table.get("send", "GET / HTTP/1.0\r\n\r\n"), f"{full_name}.send")
     if len(send.encode()) > LONGEST_SEND:
-        refuse(f"{full}.send", f"at most {LONGEST_SEND} bytes", f"not {len(send.encode())}")
+        refuse(f"{full_name}.send", f"at most {LONGEST_SEND} bytes", f"not {len(send.encode())}")
     return Check(
-        interval=read_seconds(table.get("interval"), f"{full}.interval", 3000, low=10),
-        rise=read_whole_number(table.get("rise", 2), f"{full}.rise", 1, 1000),
-        fall=read_whole_number(table.get("fall", 5), f"{full}.fall", 1, 1000),
-        timeout=read_seconds(table.get("timeout"), f"{full}.timeout", 1000),
+        interval=read_seconds(table.get("interval"), f"{full_name}.interval", 3000, low=10),
+        rise=read_whole_number(table.get("rise", 2), f"{full_name}.rise", 1, 1000),
+        fall=read_whole_number(table.get("fall", 5), f"{full_name}.fall", 1, 1000),
+        timeout=read_seconds(table.get("timeout"), f"{full_name}.timeout", 1000),
         request=greeting + send.encode() if kind == "http" else None,
-        expect=read_expect(settings, table.get("expect"), f"{full}.expect"),
+        expect=read_expect(settings, table.get("expect"), f"{full_name}.expect"),
     )
 
 
@@ -250,12 +250,12 @@ def read_backend_set(scope, checkers, greeting=b""):
     """Return the BackendSet that a scope describes; add the Checkers of its backends, a dictionary: see add_checks."""
     backends = read_backends(scope)
     check = read_check(scope, greeting)
-    max_fails, full = scope.get("maxFails")
+    max_fails, full_name = scope.get("maxFails")
     fail_timeout, connect_timeout = scope.get("failTimeout"), scope.get("connectTimeout")
     backend_set = BackendSet(
         backends,
         read_balance(scope),
-        max_fails=read_whole_number(1 if max_fails is None else max_fails, full, 0, 1000),
+        max_fails=read_whole_number(1 if max_fails is None else max_fails, full_name, 0, 1000),
         fail_timeout=read_seconds(*fail_timeout, 10_000),
         connect_timeout=read_seconds(*connect_timeout, 2000),
     )
@@ -271,17 +271,17 @@ def add_checks(checkers, check, backends):
         checker.backends.append(backend)
 
 
-def read_host_name(key, full):
+def read_host_name(key, full_name):
     """Return a key of `hosts` in the form in which names are compared."""
     if not isinstance(key, str):
-        refuse(full, 'under a name: ["site1.localhost"] = {backends = ...}', f"not under {describe(key)}")
+        refuse(full_name, 'under a name: ["site1.localhost"] = {backends = ...}', f"not under {describe(key)}")
     if key == DEFAULT:
         return key
     star, rest = ("*.", key[2:]) if key.startswith("*.") else ("", key)
     name = host_name(f"{rest}:80")  # which it is not, when it has a port already
     if name is None:
         what = '"default", or the name of a host, without a port, or "*." and the end of such names'
-        raise ConfigError(f"Error parsing config file: {full} must be {what}.")
+        raise ConfigError(f"Error parsing config file: {full_name} must be {what}.")
     return star + name
 
 
@@ -302,15 +302,17 @@ def read_hosts(settings, checkers):
         refuse("hosts", f"a table of 1 to {MOST_HOSTS} hosts", f"not {len(table)}")
     hosts = {}
     for key, value in table.items():
-        full = f"hosts[{describe(key)}]"
-        name = read_host_name(key, full)
+        full_name = f"hosts[{describe(key)}]"
+        name = read_host_name(key, full_name)
         if name in hosts:
-            raise ConfigError(f"Error parsing config file: {full} is there twice: names are compared in lower case.")
-        fields = read_table(settings, value, full, OF_A_HOST)
+            raise ConfigError(
+                f"Error parsing config file: {full_name} is there twice: names are compared in lower case."
+            )
+        fields = read_table(settings, value, full_name, OF_A_HOST)
         version = fields.get("sendProxyProtocol")
         if version not in (None, "v1", "v2"):
-            refuse(f"{full}.sendProxyProtocol", '"v1" or "v2"', not_this(version))
-        scope = Scope(settings, fields, f"{full}.")
+            refuse(f"{full_name}.sendProxyProtocol", '"v1" or "v2"', not_this(version))
+        scope = Scope(settings, fields, f"{full_name}.")
         greeting = own_check_header(version) if version else b""
         hosts[name] = Host(name, read_backend_set(scope, checkers, greeting), version)
     return HostTable(list(hosts.values()))

@@ -25,7 +25,7 @@ POINTS_PER_WEIGHT = 160  # of a backend on the ring of IpHash, as in nginx; more
 MOST_POINTS = 160_000  # on a ring, roughly: 1,000 backends of the same weight
 SLOTS = 1023  # a mask: the bits of a point that say whose it is; so a ring has room for 1,024 backends
 ENTRIES_PER_BACKEND = 16  # that LeastConn's heap may have before it is rebuilt
-COMPLAINT_PAUSE = 60  # seconds between two log lines about the Lua function
+WARN_PAUSE = 60  # seconds between two log lines about the Lua function
 
 
 class RoundRobin:
@@ -276,7 +276,7 @@ class LuaBalance:
     nonsense, an error or a backend that is not usable, round robin takes over. (OpenResty: balancer_by_lua.)
     """
 
-    quiet_until = 0  # when the next complaint of any of them may be logged (seconds, time.monotonic)
+    warn_again_at = 0  # when the next complaint of any of them may be logged (seconds, time.monotonic)
 
     def __init__(self, lua, function):
         """Take the LuaRuntime of the config, and its function."""
@@ -320,20 +320,20 @@ class LuaBalance:
                 self.update(self.numbers[backend], backend.usable, backend.active)
             number = self.choose(*client_address[:2])
         except (LuaError, UnicodeDecodeError) as error:
-            number = self.complain(reason_of(error))
+            number = self.warn(reason_of(error))
         if number < 0:
-            number = self.complain("it returned neither a backend, nor a backend's number, nor nil")
+            number = self.warn("it returned neither a backend, nor a backend's number, nor nil")
         if number and self.backends[number - 1].usable:
             return self.backends[number - 1]
         return self.round_robin.pick(client_address)
 
-    def complain(self, what):
+    def warn(self, what):
         """Log what is wrong with the function, unless that was done a moment ago; return 0, for no choice."""
         now = time.monotonic()
-        if now >= self.quiet_until:
+        if now >= self.warn_again_at:
             logging.error("The function balance failed, and round robin chooses: %s", what)
-            LuaBalance.quiet_until = now + COMPLAINT_PAUSE
+            LuaBalance.warn_again_at = now + WARN_PAUSE
         return 0
 
 
-BALANCES = {"round_robin": RoundRobin, "least_conn": LeastConn, "random": RandomOfTwo, "ip_hash": IpHash}
+BALANCERS = {"round_robin": RoundRobin, "least_conn": LeastConn, "random": RandomOfTwo, "ip_hash": IpHash}

@@ -16,7 +16,7 @@ from config import LuaError, make_room, reason_of
 from names import LONGEST_NAME, host_name
 from redis_connection import NoAnswer
 
-COMPLAINT_PAUSE = 10  # seconds between log lines about a route that fails
+WARN_PAUSE = 10  # seconds between log lines about a route that fails
 LONGEST_KEY = len("*.") + LONGEST_NAME  # characters of a key of `hosts`; a longer name finds none
 DEFAULT = "default"  # the key of the host for names that no other has
 
@@ -143,7 +143,7 @@ end
 COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen".split()
 MOST_QUESTIONS = 100  # that one route may ask
 LARGEST_REPLY = 262_144  # bytes that the answer to one may have
-SMALL_CHANGE = 64  # bytes that each entry of a list takes, besides its own
+ENTRY_OVERHEAD = 64  # bytes that each entry of a list takes, besides its own
 
 
 def entries_of(reply):
@@ -155,7 +155,7 @@ def entries_of(reply):
 
 def size_of(reply):
     """Return the bytes that a reply of redis's takes in Lua, roughly."""
-    return sum(SMALL_CHANGE + (len(entry) if isinstance(entry, bytes) else 0) for entry in entries_of(reply))
+    return sum(ENTRY_OVERHEAD + (len(entry) if isinstance(entry, bytes) else 0) for entry in entries_of(reply))
 
 
 def is_fit_for_lua(entry):
@@ -177,7 +177,7 @@ class Route:
         self.lua = lua
         self.connection = connection
         self.call = lua.execute(CALL_FROM_LUA, function, redis, lua.table_from(COMMANDS))
-        self.quiet_until = 0  # when the next complaint may be logged (seconds, time.monotonic)
+        self.warn_again_at = 0  # when the next complaint may be logged (seconds, time.monotonic)
 
     def ask(self, address, host, request):
         """Return the name of a host, or None for no choice; the request is None on TLS.
@@ -188,19 +188,19 @@ class Route:
         if request is not None:
             method, target, headers = request.method, request.target, request.headers
         start = functools.partial(self.start, address, request is None, host, method, target, headers)
-        coroutine, (kind, *words) = self.guarded(start)
+        coroutine, (kind, *words) = self.run_lua(start)
         questions = 0
         while kind != "name":
             questions += 1
             if questions > MOST_QUESTIONS:
-                raise self.complain(f"it asked redis more than {MOST_QUESTIONS} questions")
+                raise self.fail(f"it asked redis more than {MOST_QUESTIONS} questions")
             replies = None
             if self.connection.is_ready():
-                replies = yield functools.partial(self.put, words)
-            kind, *words = self.guarded(self.resume, coroutine, replies)
+                replies = yield functools.partial(self.send, words)
+            kind, *words = self.run_lua(self.resume, coroutine, replies)
         name = words[0] if words else None
         if name is False:
-            raise self.complain("it returned neither the name of a host nor nil")
+            raise self.fail("it returned neither the name of a host nor nil")
         return name and (host_name(name) or name)
 
     def start(self, address, tls, host, method, target, headers):
@@ -211,21 +211,21 @@ class Route:
 
     def resume(self, coroutine, replies):
         """Let the function run up to its end or its next question; return "name" or "ask", and what belongs to it."""
-        return coroutine.send(self.for_lua(replies))
+        return coroutine.send(self.to_lua(replies))
 
-    def guarded(self, step, *arguments):
+    def run_lua(self, step, *arguments):
         """Return what a step in Lua returns; log what goes wrong there, and raise RouteError."""
         try:
             make_room(self.lua)
             return step(*arguments)
         except (LuaError, UnicodeDecodeError) as error:
-            raise self.complain(reason_of(error)) from None
+            raise self.fail(reason_of(error)) from None
 
-    def put(self, words, tell):
+    def send(self, words, tell):
         """Ask redis; tell(replies) is called when it has answered."""
         self.connection.ask(tell, tuple(word.encode("latin-1") for word in words))
 
-    def for_lua(self, replies):
+    def to_lua(self, replies):
         """Return what the function gets of redis's replies, or of None: the value, or nil and what is wrong."""
         if replies is None:
             return None, "no answer"
@@ -246,10 +246,10 @@ class Route:
             joined[name] = joined[name] + b", " + value if name in joined else value
         return self.lua.table_from(joined)
 
-    def complain(self, what):
+    def fail(self, what):
         """Log what is wrong with the function, unless that was done a moment ago; return the RouteError."""
         now = time.monotonic()
-        if now >= self.quiet_until:
+        if now >= self.warn_again_at:
             logging.error("The function route failed, and its clients are turned away: %s", what)
-            self.quiet_until = now + COMPLAINT_PAUSE
+            self.warn_again_at = now + WARN_PAUSE
         return RouteError(what)

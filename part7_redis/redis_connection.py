@@ -57,7 +57,7 @@ class NoAnswer(Exception):
     status, cause = 503, "the hosts can't be looked up now"  # for the client
 
 
-class Question:
+class Query:
     """Some commands for redis, and who is to get the replies."""
 
     def __init__(self, commands, tell):
@@ -99,12 +99,12 @@ class RedisConnection:
         self.reader = None  # hiredis's
         self.unread = 0  # bytes of a reply that is not whole yet
         self.write_buffer = bytearray()  # what the socket has not taken yet
-        self.waiting = collections.deque()  # questions that have not been sent
-        self.sent = collections.deque()  # questions that have, in their order
-        self.deadlines = Deadlines(ANSWER_SECONDS, Question.time_out)
-        self.ping = None  # the last Question of beat
+        self.queued = collections.deque()  # questions that have not been sent
+        self.in_flight = collections.deque()  # questions that have, in their order
+        self.deadlines = Deadlines(ANSWER_SECONDS, Query.time_out)
+        self.ping = None  # the last Query of beat
         self.pause = SHORTEST_PAUSE
-        self.number = 0  # of the connection, for its timers
+        self.generation = 0  # of the connection, for its timers
         self.complaint = None  # what the log has been told last; None when all was well
 
     def start(self):
@@ -114,11 +114,11 @@ class RedisConnection:
 
     def ask(self, tell, *commands):
         """Ask redis; tell(replies) is called later, never at once: with a list, or with None in ANSWER_SECONDS."""
-        question = Question(commands, tell)
+        question = Query(commands, tell)
         self.deadlines.start(question)
-        while self.waiting and not self.waiting[0].tell:  # nobody waits any more for those that are the oldest
-            self.waiting.popleft()
-        self.waiting.append(question)
+        while self.queued and not self.queued[0].tell:  # nobody waits any more for those that are the oldest
+            self.queued.popleft()
+        self.queued.append(question)
         if self.state is READY:
             self.send_waiting()
 
@@ -138,8 +138,8 @@ class RedisConnection:
                 if error_number in (0, errno.EINPROGRESS):
                     add_epoll_handler(self, EPOLLOUT)
                     self.state = CONNECTING
-                    self.number += 1
-                    call_later(CONNECT_SECONDS, self.time_out, self.number)
+                    self.generation += 1
+                    call_later(CONNECT_SECONDS, self.time_out, self.generation)
                     return
             except OSError as error:
                 error_number = error.errno
@@ -156,7 +156,7 @@ class RedisConnection:
         self.state = GREETING
         self.reader = hiredis.Reader(notEnoughData=NOT_YET)
         self.unread = 0
-        self.send(Question(self.greeting, self.see_greeting))
+        self.send(Query(self.greeting, self.see_greeting))
 
     def see_greeting(self, replies):
         """Begin to work, unless redis objects."""
@@ -173,36 +173,36 @@ class RedisConnection:
             self.complaint = None
         for listener in self.listeners:
             listener.connected()
-        call_later(FIRST_BEAT_SECONDS, self.beat, self.number)
+        call_later(FIRST_BEAT_SECONDS, self.heartbeat, self.generation)
         self.send_waiting()
 
-    def time_out(self, number):
+    def time_out(self, generation):
         """Give up a connection that has not come to anything."""
-        if number == self.number and self.state in (CONNECTING, GREETING):
+        if generation == self.generation and self.state in (CONNECTING, GREETING):
             self.lose(f"no answer in {CONNECT_SECONDS} s")
 
-    def beat(self, number):
+    def heartbeat(self, generation):
         """Give up a connection that is silent; otherwise ask for a sign of life."""
-        if number != self.number or self.state is not READY:
+        if generation != self.generation or self.state is not READY:
             return
-        if self.ping in self.sent:
+        if self.ping in self.in_flight:
             self.lose(f"no answer in {BEAT_SECONDS} s")
             return
-        self.ping = Question([("PING",)], None)
+        self.ping = Query([("PING",)], None)
         self.send(self.ping)
-        call_later(BEAT_SECONDS, self.beat, number)
+        call_later(BEAT_SECONDS, self.heartbeat, generation)
 
     def lose(self, reason):
         """Close the connection, and try again after a pause; questions without an answer are asked once more then."""
         self.close()
         self.state = DOWN
-        self.number += 1
+        self.generation += 1
         self.write_buffer.clear()
-        asked = [question for question in self.sent if question.tell and question.tell != self.see_greeting]
+        asked = [question for question in self.in_flight if question.tell and question.tell != self.see_greeting]
         for question in asked:
             question.replies.clear()
-        self.waiting.extendleft(reversed(asked))
-        self.sent.clear()
+        self.queued.extendleft(reversed(asked))
+        self.in_flight.clear()
         if reason != self.complaint:
             logging.error("No connection to redis at %s: %s. Trying again.", self.name, reason)
             self.complaint = reason
@@ -239,14 +239,14 @@ class RedisConnection:
 
     def send_waiting(self):
         """Send the questions that somebody still waits for."""
-        while self.waiting:
-            question = self.waiting.popleft()
+        while self.queued:
+            question = self.queued.popleft()
             if question.tell:
                 self.send(question)
 
     def send(self, question):
         """Send a question; what the socket does not take now waits, and EPOLLOUT says when it does."""
-        self.sent.append(question)
+        self.in_flight.append(question)
         for command in question.commands:
             self.write_buffer += hiredis.pack_command(command)
         repeat_epoll_event(self, EPOLLIN | EPOLLOUT)
@@ -266,16 +266,16 @@ class RedisConnection:
             return
         self.reader.feed(data)
         self.unread += len(data)
-        number = self.number
-        while number == self.number and (reply := self.next_reply()) is not NOT_YET:
+        generation = self.generation
+        while generation == self.generation and (reply := self.next_reply()) is not NOT_YET:
             self.unread = 0
             if isinstance(reply, hiredis.PushNotification):
                 self.see_push(reply)
             else:
                 self.see_reply(reply)
         if self.unread > LONGEST_REPLY:
-            if self.sent:
-                self.sent[0].time_out()  # asked once more, it would have as long a reply again
+            if self.in_flight:
+                self.in_flight[0].time_out()  # asked once more, it would have as long a reply again
             self.lose(f"a reply of more than {LONGEST_REPLY} bytes")
 
     def next_reply(self):
@@ -299,13 +299,13 @@ class RedisConnection:
 
     def see_reply(self, reply):
         """Add a reply to those of the question that is first in line."""
-        if not self.sent:
+        if not self.in_flight:
             self.lose("it answers without having been asked")
             return
-        question = self.sent[0]
+        question = self.in_flight[0]
         question.replies.append(reply)
         if len(question.replies) == len(question.commands):
-            self.sent.popleft()
+            self.in_flight.popleft()
             self.deadlines.stop(question)
             if self.state is READY:  # not before: it may be one that greets us, and ends the connection
                 self.pause = SHORTEST_PAUSE

@@ -20,12 +20,12 @@ from redis_connection import NoAnswer, hiredis
 MOST_NAMES = 10_000  # that are kept, those with backends; and as many of those without
 MOST_MEMBERS = 1000  # backends of one name
 MOST_ASKED = str(MOST_MEMBERS + 1)  # of them; the last one tells that there are more
-COMPLAINT_PAUSE = 10  # seconds between log lines about the same key
-MOST_COMPLAINTS = 1000  # keys that have had one
+WARN_PAUSE = 10  # seconds between log lines about the same key
+MOST_WARNINGS = 1000  # keys that have had one
 PREFIXES = ["hostnames:", "frontend:"]  # of the keys that matter
 
 
-class Entry:
+class CachedHost:
     """What redis has said about a name."""
 
     __slots__ = ("host", "is_fresh", "old_at")
@@ -53,11 +53,13 @@ class RedisHosts:
         self.port = port
         self.default = default  # "httpDefault" or "httpsDefault"; clients' names are in lower case
         self.make_set = make_set
-        self.known = collections.OrderedDict()  # name -> Entry with a host; the least used first
-        self.unknown = collections.OrderedDict()  # name -> Entry without one, so that these can't displace the others
-        self.asked = {}  # name -> those who wait for the answer: functions of an Entry, or of None
-        self.overtaken = set()  # names whose answer is on its way, and out of date already
-        self.quiet = collections.OrderedDict()  # what is ignored -> when the log may say so again (seconds)
+        self.known = collections.OrderedDict()  # name -> CachedHost with a host; the least used first
+        self.unknown = (
+            collections.OrderedDict()
+        )  # name -> CachedHost without one, so that these can't displace the others
+        self.asked = {}  # name -> those who wait for the answer: functions of an CachedHost, or of None
+        self.stale_in_flight = set()  # names whose answer is on its way, and out of date already
+        self.warn_again_at = collections.OrderedDict()  # what is ignored -> when the log may say so again (seconds)
         connection.listeners.append(self)
 
     def find(self, name):
@@ -97,12 +99,12 @@ class RedisHosts:
             if replies is not None and self.are_answers(replies[2:]):
                 # It tells us when a key has expired, but only when it finds out itself, which may take seconds.
                 lives = [reply / 1000 for reply in replies[:2] if isinstance(reply, int) and reply >= 0]
-                entry = Entry(self.make_host(name, *replies[2:]), min(lives, default=math.inf))
-                entry.is_fresh = name not in self.overtaken
+                entry = CachedHost(self.make_host(name, *replies[2:]), min(lives, default=math.inf))
+                entry.is_fresh = name not in self.stale_in_flight
                 if entry.is_fresh or entry.host:  # a set that has changed is the same one, with other backends
                     self.keep(name, entry)
         finally:  # whatever has happened, nobody is left waiting
-            self.overtaken.discard(name)
+            self.stale_in_flight.discard(name)
             for tell in self.asked.pop(name):
                 tell(entry)
 
@@ -111,7 +113,7 @@ class RedisHosts:
         for reply in replies:
             error = isinstance(reply, hiredis.ReplyError) and not str(reply).startswith("WRONGTYPE")
             if error or not isinstance(reply, list | hiredis.ReplyError):
-                self.complain("redis's answer", str(reply) if error else "it is no list")
+                self.warn("redis's answer", str(reply) if error else "it is no list")
                 return False
         return True
 
@@ -127,12 +129,12 @@ class RedisHosts:
     def changed(self, key):
         """Note that a key has changed; None: all of them have."""
         if key is None:
-            self.overtaken.update(self.asked)
+            self.stale_in_flight.update(self.asked)
             self.make_stale()
             return
         name = name_in(key)
         if name in self.asked:
-            self.overtaken.add(name)
+            self.stale_in_flight.add(name)
         self.unknown.pop(name, None)
         if name in self.known:
             self.known[name].is_fresh = False
@@ -162,10 +164,10 @@ class RedisHosts:
             try:
                 backend = before.get(f"{address}:{port}") or BalancedBackend(address, port)
             except OSError as error:  # an address of IPv6, say, on a machine without it
-                self.complain(f"{name}'s {address}", str(error))
+                self.warn(f"{name}'s {address}", str(error))
                 continue
             if leads_back(backend):
-                self.complain(f"{name}'s {address}:{port}", "that is where this proxy itself listens")
+                self.warn(f"{name}'s {address}:{port}", "that is where this proxy itself listens")
             else:
                 backends.append(backend)
         if old and backends:
@@ -176,28 +178,28 @@ class RedisHosts:
     def read_members(self, key, reply, hipache=False):
         """Return the addresses and ports in a reply, sorted; log what is none of these."""
         if isinstance(reply, hiredis.ReplyError):
-            self.complain(f"redis key {key}", str(reply))
+            self.warn(f"redis key {key}", str(reply))
             return []
         places = set()
         for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
             text = member.decode("latin-1") if isinstance(member, bytes) else f"{type(member)}"
             place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
             if place is None:
-                self.complain(f"a member of redis key {key}", f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
+                self.warn(f"a member of redis key {key}", f"{text[:100]!r} is neither ADDRESS nor ADDRESS:PORT")
             elif len(places) < MOST_MEMBERS:
                 places.add(place)
             else:
-                self.complain(f"members of redis key {key}", f"it has more than {MOST_MEMBERS}")
+                self.warn(f"members of redis key {key}", f"it has more than {MOST_MEMBERS}")
         return sorted(places)
 
-    def complain(self, what, why):
+    def warn(self, what, why):
         """Log what is ignored, and why, unless that was done a moment ago."""
         now = time.monotonic()
-        if now >= self.quiet.get(what, 0):
+        if now >= self.warn_again_at.get(what, 0):
             logging.error("ignoring %s: %s", what, why)
-            self.quiet[what] = now + COMPLAINT_PAUSE
-            if len(self.quiet) > MOST_COMPLAINTS:
-                self.quiet.popitem(last=False)
+            self.warn_again_at[what] = now + WARN_PAUSE
+            if len(self.warn_again_at) > MOST_WARNINGS:
+                self.warn_again_at.popitem(last=False)
 
 
 def name_in(key):

@@ -48,7 +48,7 @@ def backup_and_none(work):
     with backends_called("AB") as (one, other), held_connections() as held:
         proxy = start_backends(work, backend_text(one, maxConns=1), backend_text(other, maxConns=2, backup=True))
         letters = say(work, who_serves(proxy, 3, hold=held))
-        assert letters == "ABB", "not ABB. Hint: a full backend is passed over, and first_choice looks for a backup"
+        assert letters == "ABB", "not ABB. Hint: a full backend is passed over, and candidates looks for a backup"
         answer = ""
         with contextlib.suppress(ConnectionResetError), connect(proxy) as late:  # a reset may come during the connect
             answer = ask(late)

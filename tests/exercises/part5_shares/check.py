@@ -26,7 +26,7 @@ def one_down(work):
         really = who_serves(start_backends(work, one, other, backend_text(backup, backup=True)), 4)
     work.sent("four clients, one after another; nobody listens at A's port")
     work.came_back(f"answers of {really}")
-    work.compare(str(answer).upper(), really, "what does first_choice return while one that is no backup is usable?")
+    work.compare(str(answer).upper(), really, "what does candidates return while one that is no backup is usable?")
 
 
 def least_connections(work):
