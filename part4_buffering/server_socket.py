@@ -57,9 +57,14 @@ class ServerSocketHandler:
         self.turns_away = False  # the log knows that clients are being turned away
 
     def handle_server_socket_event(self, events):
+        """Accept the clients that wait, unless that fails: then a timer will try again."""
+        if not self.accept_fails:
+            self.accept_clients()
+
+    handle = handle_server_socket_event  # the name that the loop knows
+
+    def accept_clients(self):
         """Accept the clients that wait, a bounded number of them."""
-        if events and self.accept_fails:  # leave it to the timer, which comes without events
-            return
         for _ in range(ACCEPTS_PER_EVENT):
             try:
                 self.accept_client()
@@ -71,8 +76,6 @@ class ServerSocketHandler:
                 return
             self.accept_fails = False
         repeat_epoll_event(self, self.event_mask)
-
-    handle = handle_server_socket_event  # the name that the loop knows
 
     def accept_client(self):
         """Accept one client; raise OSError if there is none, or too few descriptors for two sockets.
@@ -103,7 +106,7 @@ class ServerSocketHandler:
                 self.turn_one_away()
             else:
                 self.stuck_at = now + STUCK_SECONDS
-        call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
+        call_later(RETRY_SECONDS, self.accept_clients)
 
     def turn_one_away(self):
         """Reset the client that has waited longest, by means of the descriptor in reserve.
@@ -129,7 +132,7 @@ class ServerSocketHandler:
 
     def fail(self):
         """Go on accepting in a moment, after an exception: the loop calls this."""
-        call_later(RETRY_SECONDS, self.handle_server_socket_event, 0)
+        call_later(RETRY_SECONDS, self.accept_clients)
 
 
 def mostly_silent():
