@@ -105,8 +105,9 @@ class LeastConn:
 
     def use(self, backends, candidates):
         """Enter the candidates. One that was away does not catch up: it is the last in line."""
-        most = max((self.shares[backend] for backend in candidates if backend in self.shares), default=0)
-        self.shares = {backend: self.shares.get(backend, most) for backend in candidates}
+        self.shares = {backend: self.shares[backend] for backend in candidates if backend in self.shares}
+        most = max(self.shares.values(), default=0)
+        self.shares |= {backend: most for backend in candidates if backend not in self.shares}
         self.make_heap()
 
     def make_heap(self):
