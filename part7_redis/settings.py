@@ -203,15 +203,15 @@ def read_backends(scope):
 
 
 def read_balance(scope):
-    """Return a balance: see balance.py."""
+    """Return a function that makes a balance: see balance.py."""
     value, full_name = scope.get("balance")
     if is_function(value):
-        return LuaBalance(scope.settings.lua, value)
+        return functools.partial(LuaBalance, scope.settings.lua, value)
     if value is None:
         value = "round_robin"
     if not isinstance(value, str) or value not in BALANCERS:
         refuse(full_name, f"one of {', '.join(BALANCERS)}, or a function", not_this(value))
-    return BALANCERS[value]()
+    return BALANCERS[value]
 
 
 def read_check(scope, greeting=b""):
@@ -256,7 +256,7 @@ def read_backend_set(scope, checkers, greeting=b""):
     """Return the BackendSet that a scope describes; add the Checkers of its backends, a dictionary: see add_checks."""
     backends = read_backends(scope)
     check = read_check(scope, greeting)
-    backend_set = make_backend_set(scope, backends)
+    backend_set = read_set_maker(scope)(backends)
     if check is not None:
         add_checks(checkers, check, backends)
     return backend_set
@@ -269,17 +269,17 @@ def add_checks(checkers, check, backends):
         checker.backends.append(backend)
 
 
-def make_backend_set(scope, backends):
-    """Return a BackendSet of these backends, with what else a scope says."""
+def read_set_maker(scope):
+    """Return a function that makes a BackendSet of some backends; what else a scope says is read now, for all sets."""
+    make_balance = read_balance(scope)
     max_fails, full_name = scope.get("maxFails")
     fail_timeout, connect_timeout = scope.get("failTimeout"), scope.get("connectTimeout")
-    return BackendSet(
-        backends,
-        read_balance(scope),
-        max_fails=read_whole_number(1 if max_fails is None else max_fails, full_name, 0, 1000),
-        fail_timeout=read_seconds(*fail_timeout, 10_000),
-        connect_timeout=read_seconds(*connect_timeout, 2000),
-    )
+    values = {
+        "max_fails": read_whole_number(1 if max_fails is None else max_fails, full_name, 0, 1000),
+        "fail_timeout": read_seconds(*fail_timeout, 10_000),
+        "connect_timeout": read_seconds(*connect_timeout, 2000),
+    }
+    return lambda backends: BackendSet(backends, make_balance(), **values)
 
 
 def read_host_name(key, full_name):
@@ -429,9 +429,7 @@ def read_settings(settings):
     redis = read_redis(settings)
     hosts, route = read_hosts(settings, checkers), read_route(settings, redis)
     head_timeout = read_seconds(settings.get("headTimeout"), "headTimeout", 10_000)
-    now = {name: settings.get(name) for name in INHERITED}  # a function of the config may change its globals later
-    make_set = functools.partial(make_backend_set, Scope(settings, now))
-    make_set([BalancedBackend("127.0.0.1", "1")])  # complain now, if any of it is wrong
+    make_set = read_set_maker(Scope(settings))
     sites = Sites(hosts, route, redis and RedisHosts(redis, "80", "httpDefault", make_set))
     services = {"listenPort": LookingService(HttpPair, sites, head_timeout, read_networks(settings))}
     if settings.get("listenTlsPort") is not None:

@@ -764,6 +764,14 @@ def test_the_config_names_the_database(start_redis, redis, one, two):
         ),
         ("redis = {address = '127.0.0.1'} maxFails = -1", ["maxFails must be a whole number from 0 to 1000, not -1."]),
         (
+            "redis = {address = '127.0.0.1'} failTimeout = 0",
+            ["failTimeout must be a whole number from 1 to 3600000, not 0."],
+        ),
+        (
+            "redis = {address = '127.0.0.1'} connectTimeout = 'x'",
+            ['connectTimeout must be a whole number from 1 to 3600000, not "x".'],
+        ),
+        (
             "redsi = {address = '127.0.0.1'} backendAddress = '127.0.0.1' backendPort = '9'",
             ["unknown setting redsi: did you mean redis?"],
         ),
