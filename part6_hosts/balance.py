@@ -104,10 +104,10 @@ class LeastConn:
         self.order = itertools.count()  # so that no two entries are equal, and backends need not be compared
 
     def use(self, backends, candidates):
-        """Enter the candidates. One that was away does not catch up: it is the last in line."""
-        self.shares = {backend: self.shares[backend] for backend in candidates if backend in self.shares}
-        most = max(self.shares.values(), default=0)
-        self.shares |= {backend: most for backend in candidates if backend not in self.shares}
+        """Enter the candidates. One that was away does not catch up: it is the last in line, also among equals."""
+        known = {backend: self.shares[backend] for backend in candidates if backend in self.shares}
+        most = max(known.values(), default=0)
+        self.shares = known | dict.fromkeys((backend for backend in candidates if backend not in known), most)
         self.make_heap()
 
     def make_heap(self):

@@ -410,6 +410,24 @@ def test_while_one_backend_comes_and_goes_the_others_share_the_clients(start, ba
 
 
 @behaviour("health checks")
+@pytest.mark.parametrize("balance", ["round_robin", "least_conn"])
+def test_a_backend_that_has_just_come_back_is_not_the_next_one_each_time(start, balance):
+    """It is the first in the config, and between any two clients it is away for a moment."""
+    more = check_text(interval=30, rise=1, fall=1, timeout=5000, type="http", send="GET /health HTTP/1.0\\r\\n\\r\\n")
+    with HttpBackend() as unsteady, HttpBackend() as one, HttpBackend() as two:
+        proxy = start(unsteady, one, two, more=more, balance=balance)
+        served = []
+        for changes in range(1, 17):
+            unsteady.healthy = not unsteady.healthy
+            wait_until(lambda n=changes: proxy.errors().count("\n") >= n, "the checks have noticed", LONG_PATIENCE)
+            if unsteady.healthy:
+                served.append(int(proxy.get("/port").text))
+    assert served.count(unsteady.port) <= 4, (
+        f"of 8 clients, it got {served.count(unsteady.port)}. Hint: who is first among equals?"
+    )
+
+
+@behaviour("health checks")
 def test_a_backend_that_is_found_down_keeps_its_connections(start):
     """Clients that are already connected carry on."""
     with HttpBackend() as one, HttpBackend() as other:
