@@ -60,7 +60,7 @@ def read_whole_number(value, name, low, high):
 
 
 def is_number(value):
-    """Return True for a number of Lua's."""
+    """Return True if a value from Lua is a number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

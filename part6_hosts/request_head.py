@@ -88,9 +88,9 @@ class Request:
     def __init__(self, trusted):
         """Begin with nothing, for a client whose claims are believed, or not."""
         self.trusted = trusted
-        self.special = {}  # a name in lower case -> the values of these headers: those that are rewritten
+        self.special = {}  # a name in lower case -> the values of these headers, which are rewritten
         self.kept = []  # what makes the lines of the others: for each, its name, b": ", its value, b"\r\n"
-        self.claims = NOTHING  # the headers by which a trusted client says for whom it asks: pairs, name and value
+        self.claims = NOTHING  # a trusted client's headers about the client that it asks for: pairs, name and value
         self.complete = False
 
     def on_header(self, name, value):

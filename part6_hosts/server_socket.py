@@ -121,7 +121,7 @@ class ServerSocketHandler:
             client_socket.close()
             if not self.turns_away:
                 logging.error(
-                    "No descriptor for %s s, and most connections are silent: turning away those who wait. "
+                    "No descriptor for %s s, and most connections are silent: turning waiting clients away. "
                     "Does a backend lead back to this proxy?",
                     STUCK_SECONDS,
                 )

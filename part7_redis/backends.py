@@ -36,7 +36,7 @@ class BalancedBackend(Backend):
         self.fails = 0  # connects that failed since the last one that worked, or since `fails_since`
         self.fails_since = 0  # when the first of them failed (seconds, time.monotonic)
         self.left_out_until = 0  # when the next client may try it, after too many fails (seconds)
-        self.warn_again_at = 0  # when the next connection that it breaks off may be logged (seconds)
+        self.warn_again_at = 0  # when the next connection that it ends may be logged (seconds)
         self.set = None  # the BackendSet that it is in
 
 
@@ -46,7 +46,7 @@ class BackendSet:
     warn_again_at = 0  # when the next shortage may be logged (seconds); it is the machine's, so all sets share this
 
     def __init__(self, backends, balance, max_fails=1, fail_timeout=10, connect_timeout=2):
-        """Take a list of BalancedBackends, and a balance, which chooses among those that are usable: see balance.py.
+        """Share clients among BalancedBackends, a list; a balance chooses among the usable ones: see balance.py.
 
         After max_fails failed connects within fail_timeout (seconds), a backend is left out for as long. A connect
         that takes longer than connect_timeout (seconds) has failed.

@@ -247,7 +247,7 @@ def pick_other(balance, client_address, candidates):
 
 # Runs inside Lua, where an error is caught. The function gets a list that it may change as it likes: what it returns is
 # looked up in a table that it never sees, and comes out as a number: of a backend, 0 for none, -1 for nonsense. The
-# fields are written with rawset, past any metatable. So no table of the config's can play a trick on us, and no Python
+# fields are written with rawset, past any metatable. So no table of the config can play a trick on us, and no Python
 # object gets where a config could lay hands on it.
 CALL_FROM_LUA = """
 local balance, rawset = ..., rawset

@@ -57,7 +57,7 @@ class RedisHosts:
         self.unknown = (
             collections.OrderedDict()
         )  # name -> CachedHost without one, so that these can't displace the others
-        self.asked = {}  # name -> those who wait for the answer: functions of an CachedHost, or of None
+        self.asked = {}  # name -> who waits for the answer: functions of a CachedHost, or of None
         self.stale_in_flight = set()  # names whose answer is on its way, and out of date already
         self.warn_again_at = collections.OrderedDict()  # what is ignored -> when the log may say so again (seconds)
         connection.listeners.append(self)
