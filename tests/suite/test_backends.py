@@ -16,6 +16,7 @@ from support.configs import backend_text, config_text, lua
 from support.harness import (
     Command,
     Proxy,
+    check_idle_clients,
     check_one_line,
     connects_to,
     is_connecting_to,
@@ -243,6 +244,13 @@ def test_a_backend_that_does_not_answer_a_connect_costs_a_moment(command):
                 with proxy.connect() as client:
                     client.send(pattern(0, 100_000))
                     assert client.receive_exactly(12) == b"100000 bytes"
+
+
+@behaviour("several backends")
+def test_what_is_needed_to_connect_is_let_go_of_when_it_is_done(start):
+    """A connection that is open needs no list of other backends any more: an idle client costs less than 1.2 KB."""
+    with Puppet() as backend:
+        check_idle_clients(start(backend), backend, most=1200)
 
 
 # --- left out, and back ------------------------------------------------------------------------------
