@@ -144,8 +144,8 @@ def mostly_silent():
 class ListeningSocket(socket.socket):
     """A listening socket that has its family and its kind at hand.
 
-    accept() asks for both, for every client, and the library makes names of the numbers anew each time: a tenth of the
-    instructions that a client costs.
+    For speed: accept() asks for both, for every client, and the library makes names of the numbers each time. That is a
+    tenth of the instructions that a client costs.
     """
 
     family = type = None  # instead of the library's properties; create_and_bind sets them
