@@ -57,7 +57,8 @@ class HttpPair(LookingPair):
         self.reader.feed(bytes(data))
         self.go_on()
         # A megabyte of a body is soon passed on; as tiny requests, or in tiny chunks, it would take most of a second.
-        self.client.read_limit = max(HEAD_READ_SIZE, min(self.reader.bytes_left, BUFFER_SIZE))
+        left = self.reader.bytes_left
+        self.client.read_limit = HEAD_READ_SIZE if left <= HEAD_READ_SIZE else min(left, BUFFER_SIZE)
 
     def go_on(self):
         """Pull requests and pieces of bodies out of the reader, until it has none, or something has to be awaited."""
@@ -147,7 +148,7 @@ class HttpPair(LookingPair):
                 return self.on_answer
             if self.client.read_until_empty and self.is_at_end():
                 return self.client.end_input
-        return super().next_step()
+        return LookingPair.next_step(self)  # For speed: by super(), it would be 2 % of a connection more
 
     def is_at_end(self):
         """Return True if the client's end of file is what comes next."""

@@ -171,7 +171,8 @@ class LookingPair(Pair):
         """Close both sides, and forget the time limits."""
         super().close()
         self.service.head_deadlines.stop(self)
-        self.service.linger_deadlines.stop(self)
+        if self.refusal:
+            self.service.linger_deadlines.stop(self)
 
 
 def ignore(data):

@@ -57,7 +57,8 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Add a piece of what the client sends."""
-        self.data = self.take_rest() + data
+        self.data = self.data[self.position :] + data if self.has_rest else data
+        self.position = 0
 
     def take_rest(self) -> bytes:
         """Return what was fed and has not been read, and forget it."""
