@@ -1036,20 +1036,20 @@ def test_a_connect_that_has_worked_in_time_is_no_failure(start):
 def test_a_check_whose_answer_has_come_is_no_failure(start, what):
     """It came while the proxy had no processor; the time that it takes to come back to it is not the backend's."""
     with Puppet() if what == "the answer" else LateBackend() as backend:
-        check = check_text(type="http", interval=5000, timeout=1500, fall=1)
+        check = check_text(type="http", interval=12_000, timeout=4000, fall=1)
         proxy = start(backend, free_port(), more=check)
         if what == "the answer":
             wait_until(lambda: backend.connections, "a check comes", LONG_PATIENCE)
             assert backend.connection.recv(3) == b"GET"
             with proxy.stopped():
                 backend.connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
-                time.sleep(1.7)
+                time.sleep(4.2)
         else:
             wait_until(lambda: is_connecting_to(backend.port), "a check connects", LONG_PATIENCE)
             with proxy.stopped():
                 backend.go.set()
                 wait_until(backend.has_connected, "the backend has accepted", LONG_PATIENCE)
-                time.sleep(1)
+                time.sleep(4)
         time.sleep(0.3)
         assert f"{HOST}:{backend.port} is down" not in proxy.errors(), proxy.errors()
 
