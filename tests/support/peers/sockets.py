@@ -1,12 +1,15 @@
 """What clients and backends have in common: the address, free ports, ending a connection with a reset."""
 
 import array
+import collections
 import contextlib
 import fcntl
+import os
 import pathlib
 import random
 import socket
 import struct
+import tempfile
 import termios
 
 from support.peers.waiting import LONG_PATIENCE, wait_until
@@ -16,28 +19,65 @@ FIRST_PORT = 10_000  # the lowest that a test may use
 SMALL_BUFFER = 16384  # bytes; a receive buffer so small that its owner counts as slow
 
 
+class ReservedPorts:
+    """The ports that this process has picked, and that no other process of the tests may pick while it runs.
+
+    A free port could be picked twice before the first one listens on it. And a port without a listener, for a backend
+    that is down, has to stay without one. So each port is a byte of one file, and picking it locks that byte: see
+    fcntl(2), "Advisory record locking". When the process ends, the kernel lets go of its locks.
+    """
+
+    MOST = 1000  # ports; then the one picked longest ago is given back
+
+    def __init__(self):
+        self.file = None  # opened for the first port
+        self.ports = collections.deque()
+
+    def reserve(self, port: int) -> bool:
+        """Return True if the port is now this process's own, and False if it was picked before."""
+        if self.file is None:
+            path = pathlib.Path(tempfile.gettempdir()) / f"rsp-tests-ports-{os.getuid()}"
+            self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        if port in self.ports:
+            return False
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        self.ports.append(port)
+        if len(self.ports) > self.MOST:
+            fcntl.lockf(self.file, fcntl.LOCK_UN, 1, self.ports.popleft())
+        return True
+
+
+reserved_ports = ReservedPorts()
+
+
 def free_port() -> int:
-    """Return a TCP port that nobody is using at the moment.
+    """Return a TCP port that is not in use, and that no other process of the tests gets meanwhile.
 
     It is below the range from which the kernel picks a client's port, or some client might get it a moment later.
     """
-    end = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.SystemRandom().randrange(FIRST_PORT, end) if end > FIRST_PORT else 0
-        with contextlib.suppress(OSError), socket.socket() as sock:
-            sock.bind((HOST, port))
-            return sock.getsockname()[1]
+    return free_ports(1)[0]
 
 
 def free_ports(count: int) -> list:
     """Return so many free TCP ports, one after another."""
+    end = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    first_port = FIRST_PORT if end > FIRST_PORT + 10 * count else end
     while True:
-        first = free_port()
+        first = random.SystemRandom().randrange(first_port, max(end, first_port + 10_000) - count)
         ports = list(range(first, first + count))
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in ports:
-                stack.enter_context(socket.socket()).bind((HOST, port))
+        if all(is_free(port) and reserved_ports.reserve(port) for port in ports):
             return ports
+
+
+def is_free(port: int) -> bool:
+    """Return True if a socket can be bound to a port at the moment."""
+    with contextlib.suppress(OSError), socket.socket() as sock:
+        sock.bind((HOST, port))
+        return True
+    return False
 
 
 def wait_until_acknowledged(sock: socket.socket, patience: float = LONG_PATIENCE):
