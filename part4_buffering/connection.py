@@ -105,7 +105,7 @@ class Connection:
                 return
             peer.write(read_buffer[:count])
             # Less than we asked for was all there was, says epoll(7). Not so when the end of file has been reported
-            # already: it may come right after these bytes. Nor with urgent data, before which reads stop, see tcp(7).
+            # already: it may come right after these bytes. Nor with urgent data: reads stop before it, see tcp(7).
             if count < BUFFER_SIZE and not self.read_until_empty:
                 return
         repeat_epoll_event(self, EVENT_MASK)

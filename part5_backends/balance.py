@@ -213,7 +213,7 @@ def points_per_weight(backends):
 
 
 def changed_ring(points, changes):
-    """Return the ring without those of the changes that are on it, and with the others; all three are in order.
+    """Return the ring: changes that are on it go, the others come; all three are in order.
 
     Of a thousand backends one comes or goes in a millisecond; a new ring would take a hundred times as long.
     """

@@ -111,7 +111,7 @@ class Connection:
                 return
             self.on_read(read_buffer[:count])
             # Less than we asked for was all there was, says epoll(7). Not so when the end of file has been reported
-            # already: it may come right after these bytes. Nor with urgent data, before which reads stop, see tcp(7).
+            # already: it may come right after these bytes. Nor with urgent data: reads stop before it, see tcp(7).
             if count < limit and not self.read_until_empty or self.input is not READING:
                 return
         repeat_epoll_event(self, EVENT_MASK)

@@ -139,7 +139,7 @@ return function(address, tls, host, method, target, headers)
     return "name", type(name) == "string" and as_text(name)
 end
 """
-# The commands that a route may give: those that only look something up.
+# The commands that a route may give: the ones that only look something up.
 COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen".split()
 MOST_QUESTIONS = 100  # that one route may ask
 LARGEST_REPLY = 262_144  # bytes that the answer to one may have

@@ -33,7 +33,7 @@ CONNECT_SECONDS = 2  # that a connect may take, and the greeting after it
 FIRST_BEAT_SECONDS = 1  # until the first ping; its answer proves that the connection works
 BEAT_SECONDS = 5  # between pings; a redis that leaves one unanswered for as long is given up
 CHUNK = 65536  # bytes a read
-LONGEST_REPLY = 16_777_216  # bytes; more than that is no answer to any question of ours
+LONGEST_REPLY = 16_777_216  # bytes; a longer one can't be the answer to a question of ours
 
 NOT_YET = object()  # hiredis: the reply is not all there
 DOWN, CONNECTING, GREETING, READY = "down", "connecting", "greeting", "ready"
