@@ -2,6 +2,7 @@
 
 import time
 
+from ordinary import life_goes_on
 from support.harness import check_quiet
 from support.peers import Backend, EchoBackend, wait_until, wait_until_still
 
@@ -71,4 +72,4 @@ def sixty_seconds(work):
     work.came_back("next to no processor time, and then an answer")
 
 
-TASKS = [silent_client, talking_client, sixty_seconds]
+TASKS = [silent_client, talking_client, sixty_seconds, life_goes_on(wait=SECONDS + 0.4, environment=ENVIRONMENT)]

@@ -3,6 +3,7 @@
 import threading
 import time
 
+from ordinary import life_goes_on
 from support.harness import check_quiet
 from support.peers import LONG_PATIENCE, CollectingBackend, HttpBackend, StreamingBackend, pattern, wait_until
 
@@ -101,4 +102,4 @@ def no_limit(work):
     assert up < 2, "the upload was limited too. Hint: which of the pair's two sides is read?"
 
 
-TASKS = [one_client, several_clients, costs, no_limit]
+TASKS = [one_client, several_clients, costs, no_limit, life_goes_on(environment=ENVIRONMENT)]

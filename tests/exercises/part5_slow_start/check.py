@@ -3,6 +3,7 @@
 import contextlib
 import time
 
+from ordinary import life_goes_on
 from several import LetterBackend, backends_called, held_connections, start_backends, who_serves
 from support.configs import config_text
 from support.peers import HOST, LONG_PATIENCE, wait_until
@@ -98,4 +99,9 @@ def at_the_start(work):
         assert right, "no complaint. Hint: settings.py has read_seconds; let it allow 0"
 
 
-TASKS = [at_first, half_way, in_the_end, at_the_start]
+def slow(work, backend):
+    """Return the student's proxy, with health checks and a short slowStart."""
+    return start_backends(work, backend, balance="least_conn", more=f"{CHECK} slowStart = 200")
+
+
+TASKS = [at_first, half_way, in_the_end, at_the_start, life_goes_on(slow)]
