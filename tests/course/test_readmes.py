@@ -41,10 +41,10 @@ import sys
 import pytest
 
 from behaviours import BEHAVIOURS, markdown_table
-from support.prose import FENCE, MAX_CODE_COLUMNS, MAX_COLUMNS, MAX_WORDS, long_paragraphs, prose_of, wide_lines
 from support.parts import PARTS, ROOT
 from support.peers import free_port, free_ports
 from support.programs import PACKAGES, STREAM_MODULE
+from support.prose import FENCE, MAX_CODE_COLUMNS, MAX_COLUMNS, MAX_WORDS, long_paragraphs, prose_of, wide_lines
 from support.shell import renumber, run
 
 README = ROOT / "README.md"
