@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support.pages import long_paragraphs, prose_of, wide_lines
+from support.prose import long_paragraphs, prose_of, wide_lines
 from support.parts import PARTS, ROOT
 
 GLOSSARY = ROOT / "book" / "glossary.md"
