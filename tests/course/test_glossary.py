@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from support.prose import long_paragraphs, prose_of, wide_lines
 from support.parts import PARTS, ROOT
+from support.prose import long_paragraphs, prose_of, wide_lines
 
 GLOSSARY = ROOT / "book" / "glossary.md"
 ENTRY = re.compile(r"^## (.+)\n\n((?:.+\n)+)\nFirst in \[part (\d)\]\(\.\./(\w+)/README\.md\)\.\n", re.MULTILINE)
