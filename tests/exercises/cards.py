@@ -16,6 +16,7 @@ from support.parts import PARTS, ROOT
 HERE = pathlib.Path(__file__).resolve().parent
 BUNDLE_MARK = HERE / "bundle.txt"  # present in a copy for a class: no solutions, nothing that is only for the teacher
 KINDS = ["predict", "break", "fix", "extend"]
+AFTER_SUCCESS = ["Teaches", "Often wrong"]  # the fields of teacher.md that a student sees when all tasks are done
 LETTERS = "abcdefgh"  # a task's name
 COMMAND = "python tests/exercises/exercise.py"
 LEFT_OUT = shutil.ignore_patterns(

@@ -12,8 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from cards import BUNDLE_MARK, HERE, LETTERS, Exercise, names
-from gate import FIELDS_IN_A_BUNDLE
+from cards import AFTER_SUCCESS, BUNDLE_MARK, HERE, LETTERS, Exercise, names
 from records import FILE, Record
 from support.parts import PARTS, ROOT
 
@@ -49,7 +48,7 @@ def bundle(directory):
         path.unlink()
     for name in names():
         exercise = Exercise(name)
-        kept = [f"**{field}.** {exercise.field(field)}\n" for field in FIELDS_IN_A_BUNDLE]
+        kept = [f"**{field}.** {exercise.field(field)}\n" for field in AFTER_SUCCESS]
         (exercises / name / "teacher.md").write_text("\n".join(kept))
     page = exercises / "README.md"
     page.write_text(page.read_text().partition(FOR_TEACHERS)[0])

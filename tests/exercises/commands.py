@@ -4,12 +4,10 @@ import os
 import shlex
 import textwrap
 
-import support.peers
 from bugs import MUSEUM, Bug, bug_names
 from cards import COMMAND, Exercise, command_for, markdown_questions, markdown_table, names, task_text
-from gate import need_solutions, put_solution
 from records import Record
-from work import NOTHING, Work
+from solutions import need_solutions, put_solution
 
 WIDTH = 92  # characters of a paragraph below a task
 AS_ABOVE = "as above"
@@ -60,6 +58,8 @@ def check(name, directory, recorded=True):
 
     What was answered and what failed is kept in the directory, unless `recorded` is false.
     """
+    from work import Work  # needs packages, which list, start and hint do without
+
     exercise = Exercise(name)
     if not (directory / "rsp.py").exists():
         command = command_for("start", name, directory)
@@ -113,6 +113,8 @@ def say_once(complaint, notes, seen):
 
 def show_task(letter, task, complaint, notes):
     """Print how one task went: ok or not yet, what was sent, what came back, a hint."""
+    from work import NOTHING
+
     print(f"({letter}) {'ok' if complaint is None else 'not yet'}: {task_text(task)}")
     if complaint is not None:
         fact, _, hint = complaint.partition("Hint: ")
@@ -170,4 +172,6 @@ def hint(name, more):
 
 def show_peers():
     """Print what there is to write tests with."""
+    import support.peers
+
     print(support.peers.__doc__)

@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 
-import psutil
-
 from support.output import MISTAKE, TRACEBACK, with_output
+from support.packages import packages_needed
 from support.parts import PARTS, ROOT
 from support.peers import HOST, PATIENCE, Backend, Client, free_port, wait_until
 from support.peers.talk import Talk
+
+with packages_needed():
+    import psutil
 
 START_PATIENCE = 15  # seconds that a program may take to start, or to say why it does not
 PROBE_PATIENCE = 5  # seconds that a program may take to say how it is used
