@@ -5,7 +5,7 @@ import shlex
 import textwrap
 
 from bugs import MUSEUM, Bug, bug_names
-from cards import COMMAND, Exercise, command_for, markdown_questions, markdown_table, names, task_text
+from cards import COMMAND, Exercise, command_for, names, task_text
 from records import Record
 from solutions import need_solutions, put_solution
 
@@ -23,23 +23,20 @@ LABELS = [
 ]  # of those paragraphs, in their order
 
 
-def list_exercises(markdown):
+def list_exercises():
     """Print every exercise, one a line, and where the museum is."""
-    if markdown:
-        print(f"{markdown_table()}\n\n{markdown_questions()}")
-        return
     print(f"{'part':<5}{'kind':<9}{'exercise':<22}{'lines':>5}{'minutes':>8}  objective")
     for exercise in map(Exercise, names()):
         columns = f"{exercise.part:<5}{exercise.kind:<9}{exercise.name:<22}{exercise.size:>5}{exercise.minutes:>8}"
         print(f"{columns}  {exercise.one_line('Objective')}")
-    print(f"And when you are through: the bug museum, {os.path.relpath(MUSEUM / 'README.md')}")
+    print(f"When you have done these: the bug museum, {os.path.relpath(MUSEUM / 'README.md')}")
 
 
 def start(name, directory, solved):
     """Make a student's directory for an exercise, with the solution in place if it is to be `solved`."""
     exercise = Exercise(name)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"{directory} is there already, and not empty. Name a new directory.")
+        raise FileExistsError(f"{directory} exists already and is not empty. Name a new directory.")
     if solved:
         need_solutions()  # before anything is there
     exercise.copy_to(directory)
@@ -120,14 +117,14 @@ def show_task(letter, task, complaint, notes):
         fact, _, hint = complaint.partition("Hint: ")
         label = "came back" if "sent" in notes or "came back" in notes else "why"
         notes[label] = fact if label not in notes else f"{notes[label]}\n{fact}"
-        notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card once more")
+        notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card again")
         if "busy" in notes:
             notes["hint"], notes["more"] = (
                 "which of its loops waits for nothing, or for an event that comes again and again?",
                 "",
             )
         if "printed" in notes:
-            read, look = "it broke down: read the last line that it printed", "which of its lines ends it?"
+            read, look = "it crashed: read the last line that it printed", "which of its lines ends it?"
             notes["hint"], notes["more"] = look if notes["printed"].startswith(NOTHING) else read, ""
     for label in LABELS:
         if notes.get(label):
