@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 
-import psutil
-
 from support.output import MISTAKE, TRACEBACK, with_output
+from support.packages import packages_needed
 from support.parts import PARTS, ROOT
 from support.peers import HOST, PATIENCE, Backend, Client, free_port, wait_until
 from support.peers.talk import Talk
+
+with packages_needed():
+    import psutil
 
 START_PATIENCE = 15  # seconds that a program may take to start, or to say why it does not
 PROBE_PATIENCE = 5  # seconds that a program may take to say how it is used
@@ -563,7 +565,7 @@ def check_quiet(proxy, seconds=1.0, most=0.2):
         looks.append(proxy.total(lambda process: process.status() == psutil.STATUS_RUNNING) > 0)
     used = proxy.cpu_seconds() - before
     assert used < most * seconds and sum(looks) < ALWAYS * len(looks), (
-        f"{used:.2f} s of processor time in {seconds} s with nothing to do, awake at {sum(looks)} of {len(looks)} looks. "
+        f"{used:.2f} s of processor time in {seconds} s with nothing to do; awake {sum(looks)} of {len(looks)} times. "
         "Hint: which event is reported again and again, and does anybody act on it?"
     )
 
