@@ -146,6 +146,13 @@ def test_each_page_shows_where_the_client_is(demo, name, forged):
     assert not re.search(r'(src|href)="(?!http://[\w.]*localhost:|https://secure\.localhost:|/"|data:)', page)
 
 
+@pytest.mark.parametrize("name", ["site1.localhost", "127.0.0.1"])
+def test_a_page_shows_headers_in_their_own_spelling(demo, name):
+    """As the backend got them: the server that makes the page would have written X-Odd-Name."""
+    _, page = demo.ask(name, Accept="text/html", x_ODD_name="1", **{"x-hello": "<b>"})
+    assert "\nx-ODD-name: 1\n" in page and "\nx-hello: &lt;b&gt;\n" in page, page
+
+
 def test_two_backends_take_turns(demo):
     """Every load of the page is a new connection, so it changes its colour, though a browser would keep the old one."""
     answers = [demo.ask("site1.localhost", Accept="text/html") for _ in range(4)]

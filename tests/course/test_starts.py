@@ -368,6 +368,7 @@ def test_the_demo_serves_a_page_through_the_proxy_and_stops_both(number, tmp_pat
         try:
             page = request(address, headers={"X-Hello": "<world>"}).text
             assert f"127.0.0.1:{backend_port}" in page and "X-Hello: &lt;world&gt;" in page
+            assert page.count('<li class="arrow"') == 2 and "What next?" in page, "no picture of the way, or no way on"
             picture = request(address + "picture.png", timeout=10)
             assert picture.headers["Transfer-Encoding"] == "chunked"
             assert picture.content.startswith(b"\x89PNG") and picture.content.endswith(b"IEND\xae\x42\x60\x82")

@@ -1,4 +1,4 @@
-"""A chat: what one user says, all see. It is the author's own, in Python.
+"""A chat: what one user says, all see. It is the author's, in Python.
 
 The post "A super-simple chat app with AngularJS, SockJS and node.js" has it in JavaScript ("I'd use Tornado if this was
 on PythonAnywhere"); and chats like it were why he looked for a way to have WebSockets and virtual hosts at once, in
@@ -24,18 +24,18 @@ class ChatSocket(tornado.websocket.WebSocketHandler):
         self.users.add(self)
         self.write_message(f"Welcome, User {self.number}")
         client = self.request.headers.get("X-Forwarded-For")
-        self.write_message(f"You come from {client}" if client else "Nobody has told me where you come from")
+        self.write_message(f"You come from {client}" if client else "I don't know where you come from")
 
     def on_message(self, message):
         """Pass on what a user says, to themselves too."""
-        self.tell_everybody(f"User {self.number} says: {message}")
+        self.tell_all(f"User {self.number} says: {message}")
 
     def on_close(self):
         """Say that a user has gone."""
         self.users.discard(self)
-        self.tell_everybody(f"User {self.number} has disconnected")
+        self.tell_all(f"User {self.number} has disconnected")
 
-    def tell_everybody(self, line):
+    def tell_all(self, line):
         """Send a line to all who are here."""
         for user in list(self.users):
             try:

@@ -18,14 +18,14 @@ hosts = {
   ["chat.localhost"] = {backends = {backend("CHAT")}},
 
   -- The backend has the certificate, and the proxy can't read a byte of what is said. It can't add a header either, so
-  -- a line of its own, before the first encrypted byte, tells the backend who the client is.
+  -- a separate line, before the first encrypted byte, tells the backend who the client is.
   ["secure.localhost"] = {backends = {backend("SECURE")}, sendProxyProtocol = "v1"},
 
   -- Whatever else they ask for: 127.0.0.1, a name that is misspelt, or none.
   default = {backends = {backend("FRONT")}},
 }
 
--- A host that stands in no table is looked up in redis: moving.localhost. Without a redis, there are only those above.
+-- A host that is in no table is looked up in redis: moving.localhost. Without a redis, there are only those above.
 local address, port = (os.getenv("RSP_DEMO_REDIS") or ""):match("^(.+):(%d+)$")
 redis = address and {address = address, port = port}
 

@@ -9,7 +9,7 @@ installed. Ctrl-C, or SIGTERM, ends everything.
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main is there to see to it: the imports take a moment
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main handles it: the imports take a moment
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ import types
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROXY = HERE.parents[1] / "part7_redis" / "rsp.py"
-ADDRESS = "127.0.0.1"  # of all the backends: nobody but this machine is to reach them
+ADDRESS = "127.0.0.1"  # of all the backends: only this machine may reach them
 
 MOVING = "  {moving:<40} its route is in redis: a button moves it to another backend\n"
 NO_REDIS = "  (no moving.localhost, whose route is in redis: redis-server is not installed)\n"
@@ -34,7 +34,7 @@ Open in a browser (Chrome, Edge and Firefox know that every name under .localhos
   {site1:<40} two backends in turn: reload it
   {blog:<40} any name under site2.localhost leads here
   {chat:<40} a chat, over a WebSocket: open it in two tabs
-{moving_line}  {secure:<40} TLS; your browser will warn you, as nobody vouches for this certificate
+{moving_line}  {secure:<40} TLS; your browser will warn you, as it doesn't know who made this certificate
 
 Or in another terminal:
   curl {site1:<64} # twice: each backend in turn
@@ -47,7 +47,7 @@ Ctrl-C stops it."""
 
 
 def find_port(variable, default):
-    """Return the port that the proxy is to listen on; end the program when it can't, and say how to choose another."""
+    """Return the port for the proxy; if it can't listen there, end the program and say how to choose another."""
     port = os.environ.get(variable) or default
     try:
         socket.create_server(("", int(port))).close()
@@ -77,7 +77,7 @@ def find_places():
 
 
 def find_redis(directory):
-    """Return redis's address and port, and the process if we have started it; Nones when there is no redis here."""
+    """Return redis's address and port, and the process if we started it; Nones if redis isn't installed."""
     from moving_site import start_redis
 
     given = os.environ.get("REDIS")
@@ -126,17 +126,17 @@ def start_sites(places, directory, more):
 
     `more` are some besides those of make_sites.
     """
-    from tornado.httpserver import HTTPServer
     from tornado.netutil import bind_sockets
 
     from secure_site import SecureServer
+    from sites import SiteServer
 
     secure = SecureServer((ADDRESS, 0), places, directory)  # 0: any port that is free
     plain = {name: (bind_sockets(0, ADDRESS), site) for name, site in (make_sites(places) | more).items()}
 
     async def serve():
         for sockets, site in plain.values():
-            HTTPServer(site).add_sockets(sockets)
+            SiteServer(site).add_sockets(sockets)
         await asyncio.Event().wait()  # for ever
 
     for run in (secure.serve_forever, lambda: asyncio.run(serve())):
@@ -187,7 +187,7 @@ def main():
         for process in filter(None, (proxy, redis)):
             process.terminate()
             process.wait()
-        if route and not redis:  # it is somebody else's
+        if route and not redis:  # it isn't ours
             route.forget()
 
 

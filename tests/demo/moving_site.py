@@ -23,13 +23,13 @@ class Route:
     """Where moving.localhost leads to."""
 
     def __init__(self, address, port):
-        """Take redis's address and port."""
-        once = Retry(NoBackoff(), 0)  # whoever has pressed the button wants to know soon
+        """Connect to redis."""
+        once = Retry(NoBackoff(), 0)  # a person is waiting for the button
         self.redis = redis.Redis(address, int(port), socket_timeout=2, decode_responses=True, retry=once)
         self.places = {}  # backend -> "127.0.0.1:41234"
 
     def move(self, backend):
-        """Let it lead to one of the backends alone: both steps at once, so that it always leads somewhere."""
+        """Make it lead to one of the backends only: both steps at once, so that it always leads somewhere."""
         with self.redis.pipeline(transaction=True) as pipeline:
             pipeline.delete(KEY).sadd(KEY, self.places[backend]).execute()
 
@@ -42,7 +42,7 @@ class Route:
 class MovingHandler(PageHandler):
     """Answers with the page."""
 
-    problem = None  # why the button has done nothing
+    problem = None  # why the button did nothing
 
     def visit(self):
         """Return what is known about this request."""
@@ -56,7 +56,7 @@ class MoveHandler(MovingHandler):
     """Answers the button."""
 
     def initialize(self, route, **page):
-        """Take the Route, and what the page needs."""
+        """Keep the Route; the rest is the page's."""
         super().initialize(**page)
         self.route = route
 
@@ -64,7 +64,7 @@ class MoveHandler(MovingHandler):
         """Move the site to the other backend, then show it; or say why that can't be."""
         (other,) = set(BACKENDS) - {self.backend}
         try:
-            await asyncio.to_thread(self.route.move, other)  # redis may hang; the other sites are not to wait for it
+            await asyncio.to_thread(self.route.move, other)  # redis may hang, and the other sites must not wait for it
         except redis.RedisError as error:
             self.problem = str(error).rstrip(".")
             self.set_status(503)
@@ -82,7 +82,7 @@ def moving_application(backend, route, places):
 
 
 def start_redis(directory):
-    """Start a redis-server of our own; return the process and its port, or None and None where it isn't installed."""
+    """Start our own redis-server; return the process and its port, or None and None if it isn't installed."""
     program = shutil.which("redis-server") or shutil.which("redis-server", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         return None, None

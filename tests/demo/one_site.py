@@ -14,6 +14,7 @@ import os
 import pathlib
 import signal
 import socket
+import string
 import struct
 import subprocess
 import sys
@@ -25,34 +26,9 @@ WIDTH, HEIGHT = 1600, 900  # of the picture, in pixels
 ROWS_AT_A_TIME = 20  # rows of the picture that are sent in one piece
 DOWNLOAD_SIZE = 100_000_000  # bytes
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Through rsp</title>
-<style>
-body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em; color: #222 }}
-h1 {{ line-height: 1.2 }}
-pre {{ background: #f3f3f0; padding: 1em; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 14px }}
-img {{ width: 100%; height: auto; aspect-ratio: 16 / 9; background: #ddd }}
-</style>
-<h1>This page came through rsp</h1>
-<p>The backend at <b>{backend}</b>, process {pid}, answered. It was not asked by your browser, but by
-the proxy, from <b>{client}</b>: one connection from you to the proxy, one from the proxy to the backend.</p>
-<h2>Your request, as the backend saw it</h2>
-<pre>{request}</pre>
-<p>Not a byte was changed on the way: the <code>Host</code> is still the proxy's.</p>
-<h2>A picture that streams through</h2>
-<p><img src="/picture.png" width="{width}" height="{height}" alt="Coloured rings that interfere with each other"></p>
-<p>The backend computes it row by row and sends it in pieces (chunked), so neither side knows its size in advance.</p>
-<h2>A big download</h2>
-<p><a href="/download">{megabytes} MB of bytes.</a> In a terminal, with the speed, or at a slow 2 MB a second, while you
-watch the proxy's memory stay as small as it is:</p>
-<pre>curl -o /dev/null {url}download
-curl -o /dev/null --limit-rate 2M {url}download
-ps -o rss,args -C python</pre>
-</html>
-"""
+PAGES = pathlib.Path(__file__).resolve().parent / "pages"
+PAGE = string.Template((PAGES / "one_site.html").read_text())
+STYLE = (PAGES / "style.css").read_text()
 
 
 class DemoHandler(http.server.BaseHTTPRequestHandler):
@@ -87,12 +63,15 @@ class DemoHandler(http.server.BaseHTTPRequestHandler):
     def send_page(self):
         """Say who answered, and what the request looked like from here."""
         request = f"{self.requestline}\n{self.headers}".strip()
-        page = PAGE.format(
+        host = html.escape(self.headers.get("Host", "127.0.0.1"))
+        page = PAGE.substitute(
+            style=STYLE,
+            host=host,
             backend="{}:{}".format(*self.server.server_address),
             client="{}:{}".format(*self.client_address),
             pid=os.getpid(),
             request=html.escape(request),
-            url=html.escape(f"http://{self.headers.get('Host', '127.0.0.1')}/"),
+            url=f"http://{host}/",
             width=WIDTH,
             height=HEIGHT,
             megabytes=DOWNLOAD_SIZE // 1_000_000,

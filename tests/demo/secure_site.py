@@ -2,13 +2,13 @@
 
 What the proxy passes on is encrypted, so it can't add X-Forwarded-For. For that reason the author gave up the SNI proxy
 of his post "SNI-based reverse proxying with Go(lang)": his backends could not tell who their clients were. The PROXY
-protocol is the way out. Before the first encrypted byte stands one line in the clear (version 1 of it; version 2 says
+protocol is the way out. Before the first encrypted byte comes one line in the clear (version 1 of it; version 2 says
 the same in binary):
 
     PROXY TCP4 127.0.0.9 127.0.0.1 51234 8443
 
-It gives the client's address and the one that it has connected to, and then both ports. Anybody who can connect to the
-backend can say such a thing: a server that believes it must be reachable for the proxy only.
+It gives the client's address and the one that it has connected to, and then both ports. Any program that can connect to
+the backend can say such a thing, so only the proxy may be able to reach a server that believes it.
 
 See https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt.
 """
@@ -47,7 +47,7 @@ def read_proxy_line(connection):
 
 
 def client_in(line):
-    """Return the client's address that stands in a PROXY line, or None: "PROXY UNKNOWN" is allowed too."""
+    """Return the client's address in a PROXY line, or None: "PROXY UNKNOWN" is allowed too."""
     words = line.split(" ")
     return words[2] if len(words) == 6 and words[1] in ("TCP4", "TCP6") else None
 
@@ -59,7 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     timeout = PATIENCE
 
     def __init__(self, connection, line, server):
-        """Serve a connection to its end; `line` is what stood in front of it."""
+        """Serve a connection to its end; `line` came before it."""
         self.proxy_line = line
         super().__init__(connection, client_in(line), server)
 
@@ -106,7 +106,7 @@ class SecureHandler(Handler):
 
 
 class PlainHandler(Handler):
-    """Sends those to the TLS port who have asked for this site in the clear."""
+    """Sends clients that asked for this site in the clear to the TLS port."""
 
     def do_GET(self):
         """Say where to go."""
@@ -118,11 +118,11 @@ class PlainHandler(Handler):
 class SecureServer(http.server.ThreadingHTTPServer):
     """One thread a connection, which waits for the PROXY line, shakes hands, and serves."""
 
-    daemon_threads = True  # none keeps the program from ending
+    daemon_threads = True  # so that none keeps the program from ending
     request_queue_size = 1024
 
     def __init__(self, address, places, directory):
-        """Listen, with a certificate of its own; leaves ca.pem in the directory, for those who want to check it."""
+        """Listen, with a new certificate; ca.pem, to check it with, is left in the directory."""
         self.places = places
         authority = trustme.CA()
         authority.cert_pem.write_to_path(f"{directory}/ca.pem")
@@ -133,7 +133,7 @@ class SecureServer(http.server.ThreadingHTTPServer):
 
     @staticmethod
     def note_name(tls, name, context):
-        """Keep the name that stands in the ClientHello, or None."""
+        """Keep the name in the ClientHello, or None."""
         tls.name_asked_for = name
 
     def finish_request(self, connection, address):
@@ -149,6 +149,6 @@ class SecureServer(http.server.ThreadingHTTPServer):
             SecureHandler(tls, line, self)
 
     def handle_error(self, connection, address):
-        """Let a client go that leaves, or does not like the certificate; anything else is a bug, and is shown."""
+        """Ignore clients that leave or don't accept the certificate; anything else is a bug, and is shown."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(connection, address)

@@ -5,6 +5,7 @@ A browser gets a page, from pages/; anything else, such as curl, the same facts 
 
 import pathlib
 
+import tornado.httpserver
 import tornado.template
 import tornado.web
 
@@ -15,11 +16,11 @@ class Visit:
     """What a backend knows about one request; the pages and the texts are made of it."""
 
     def __init__(self, backend, address, host, client, told_by, chosen_by, proxy):
-        """Take what was found out."""
+        """Keep what was found out."""
         self.backend = backend  # the name of the backend that answers
         self.address = address  # its own, "127.0.0.1:41234"
         self.host = host  # the name that was asked for, without a port
-        self.client = client  # the client's address, or None when nobody has said
+        self.client = client  # the client's address, or None if the proxy did not say
         self.told_by = told_by  # what has said it: "X-Forwarded-For" or "the PROXY protocol"
         self.chosen_by = chosen_by  # where the proxy has read the name: "the Host header" or "the ClientHello"
         self.proxy = proxy  # the address that has connected to the backend
@@ -40,7 +41,7 @@ def host_name(host):
 
 
 def wants_page(headers):
-    """Tell whether a client would rather have a page than a text: browsers say so."""
+    """Return True if a client asks for a page rather than a text, as browsers do."""
     return "text/html" in headers.get("Accept", "")
 
 
@@ -49,11 +50,33 @@ def render(page, **facts):
     return tornado.template.Loader(str(PAGES)).load(page).generate(**facts)
 
 
+class SiteServer(tornado.httpserver.HTTPServer):
+    """Serves a site, and keeps the head of each connection's last request as it came, byte for byte."""
+
+    def handle_stream(self, stream, address):
+        """Keep what the stream reads as a head: Tornado itself changes the spelling of the names in it."""
+        read = stream.read_until_regex
+
+        async def read_and_keep(*arguments, **options):
+            """Read a head, as the server asks for it."""
+            stream.head = await read(*arguments, **options)
+            return stream.head
+
+        stream.read_until_regex = read_and_keep
+        super().handle_stream(stream, address)
+
+
+def headers_in(head):
+    """Return the names and values in the head of a request, in their own spelling."""
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    return [(name, value.strip()) for name, colon, value in (line.partition(":") for line in lines) if colon]
+
+
 class PageHandler(tornado.web.RequestHandler):
     """Answers with the one page of a site."""
 
     def initialize(self, backend, page, places):
-        """Take the backend's name, its page, and where all the sites are (see many_sites.py)."""
+        """Set the backend's name, its page, and the addresses of all the sites (see many_sites.py)."""
         self.backend = backend
         self.page = page
         self.places = places
@@ -77,7 +100,7 @@ class PageHandler(tornado.web.RequestHandler):
         self.set_header("Cache-Control", "no-store")  # every reload is to reach the proxy
         if wants_page(self.request.headers):
             request = f"{self.request.method} {self.request.uri} {self.request.version}"
-            headers = self.request.headers.get_all()
+            headers = headers_in(self.request.connection.stream.head)
             self.finish(render(self.page, visit=visit, request=request, headers=headers, places=self.places))
         else:
             self.set_header("Content-Type", "text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Leaves out the tests whose programs are not installed, and says so in the last lines on the screen.
+"""Leaves out the tests whose programs are not installed; the last lines on the screen say so, and explain "xfailed".
 
 A test says what it needs with `@pytest.mark.needs("curl")`. With RSP_NO_SKIPS=1 in the environment, as in continuous
 integration, where everything is installed, nothing may be left out: anything skipped, for whatever reason, fails.
@@ -19,6 +19,7 @@ from support.programs import install_command, missing
 # Names of properties in a test's report.
 MISSING = "missing program"
 WITHOUT_IPV6 = "tried IPv4 alone"
+EXPECTED = '{} xfailed: a part can\'t do that yet, so the test has to fail. Each is a "no" in the table of README.md.'
 ON_REQUEST = "runs on request"  # its value: what a plain run leaves out, and the command that runs it
 
 
@@ -53,6 +54,7 @@ class LeftOut:
         """Begin with nothing."""
         self.tests = 0
         self.without_ipv6 = 0  # tests
+        self.expected_failures = 0
         self.on_request = {}  # lines about what nobody has asked for, as keys
         self.programs = collections.Counter()  # program -> how many tests were left out for it
 
@@ -84,6 +86,7 @@ class LeftOut:
             self.tests += 1
             self.programs.update(lacking)
         self.on_request |= dict.fromkeys(value for what, value in report.user_properties if what == ON_REQUEST)
+        self.expected_failures += report.skipped and hasattr(report, "wasxfail")
         if report.when == "call" and (WITHOUT_IPV6, True) in report.user_properties:
             self.without_ipv6 += 1
 
@@ -96,6 +99,8 @@ class LeftOut:
         write = session.config.pluginmanager.get_plugin("terminalreporter").write_line
         for line in self.on_request:
             write(line)
+        if self.expected_failures:
+            write(EXPECTED.format(self.expected_failures))
         if self.without_ipv6:
             write(f"No IPv6 here (no ::1): IPv4 alone was tried in {self.without_ipv6} of the tests.")
         if self.tests:
