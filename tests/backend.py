@@ -6,9 +6,10 @@
     push     sends "tick" ten times a second, whatever it gets
     full     an echo for its first client; everybody else gets no answer, not even to the connect
 
-The port is 8001 unless you name another. Ctrl-C, or kill, ends it.
+The port is 8001, or what RSP_BACKEND_PORT in the environment says, unless you name another. Ctrl-C, or kill, ends it.
 """
 
+import os
 import pathlib
 import signal
 import socket
@@ -44,11 +45,12 @@ KINDS = {
     "push": lambda port: PushingBackend(10**6, b"tick\n", pause=0.1, port=port),
     "full": FullFromTheStart,
 }
+USUAL_PORT = os.environ.get("RSP_BACKEND_PORT", "8001")
 
 
 def main():
     """Run a backend until a signal ends it; a mistake on the command line is one line."""
-    kind, port = (*sys.argv[1:], "8001")[:2] if len(sys.argv) in (2, 3) else ("", "8001")
+    kind, port = (*sys.argv[1:], USUAL_PORT)[:2] if len(sys.argv) in (2, 3) else ("", "")
     if kind not in KINDS or not port.isdecimal():
         sys.exit(f"Usage: python {pathlib.Path(sys.argv[0])} {'|'.join(KINDS)} [PORT]")
     try:

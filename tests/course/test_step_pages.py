@@ -8,7 +8,7 @@ import re
 import pytest
 
 from behaviours import BY_NAME
-from support.pages import FENCE, HEADS, WORDS_A_LINE, changes_of, complaints, words_in
+from support.pages import FENCE, HEADS, WORDS_A_LINE, changes_of, complaints, draft, renewed, words_in
 from support.parts import PARTS, ROOT
 from support.prose import long_paragraphs, wide_lines
 from support.steps import all_steps, chain_of, find_step, parts_with_steps, steps_of
@@ -96,3 +96,68 @@ def test_the_map_names_every_step(part):
         for words in [step.title, *(BY_NAME[row].text for row in step.claims("rows"))]:
             assert words in entry, f"step {step.name}: the map does not say {words!r} next to the link to its page"
         text = after
+
+
+# --- the rules themselves ----------------------------------------------------------------------------
+
+LOST = "+        self.output = LOST\n"  # a line of page 4.3, like the others below
+TRY = "\n## Try it\n"
+END = "-            self.pair.finish()\n+            self.input = ENDED\n             return\n"
+
+
+@pytest.mark.parametrize(
+    "old, new, complaint",
+    [
+        (LOST, "", f"connection.py: not shown: {LOST.strip(chr(10))!r}"),
+        (LOST, LOST + LOST, f"connection.py: shown, but not in the patch, or more than once: {LOST.strip(chr(10))!r}"),
+        (END, END.replace("-            self.pair.finish()\n", ""), "not shown: '-            self.pair.finish()'"),
+        (END, END.replace(" return", " pass"), "there is no '             pass'"),
+        (END, END.replace("             return\n", ""), "lines are left out before or after it, and no '…' says so"),
+        ("```diff pair.py\n", "```diff pairs.py\n", "the step changes no file 'pairs.py'"),
+        (
+            "## Try it\n",
+            "Moved, nothing new: `pair.py: nowhere`.\n\n## Try it\n",
+            "moved: there is no nowhere in pair.py",
+        ),
+        (
+            "## Try it\n",
+            "Moved, nothing new: `pair.py: settle`.\n\n## Try it\n",
+            "most lines of settle in pair.py are new",
+        ),
+    ],
+    ids=["left out", "twice", "half", "false context", "no mark", "no such file", "no such name", "not moved"],
+)
+def test_what_a_page_shows_wrongly_is_named(old, new, complaint):
+    """Page 4.3 with a mistake in it: the complaint says where."""
+    step = find_step("4.3")
+    text = step.page.read_text()
+    assert old in text, f"page 4.3 has no {old!r}. Hint: take another line"
+    lines = complaints(step, *files_around(step), text.replace(old, new, 1))
+    assert any(complaint in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (END, END.replace(" return", " pass")),
+        (END, END.replace("             return\n", "")),
+        (LOST, "+ mine\n"),
+        (LOST, ""),
+    ],
+    ids=["false context", "no mark", "another line", "left out"],
+)
+def test_a_page_is_brought_up_to_date(old, new):
+    """Whatever of the code has changed since the page was written, each block shows its part of the patch again."""
+    step = find_step("4.3")
+    text = step.page.read_text()
+    mended = renewed(step, *files_around(step), text.replace(old, new, 1))
+    assert complaints(step, *files_around(step), mended) == []
+    assert prose(step.page) == FENCE.sub("", mended)
+
+
+def test_each_line_of_a_new_page_is_shown():
+    """The page that `draft` begins has all hunks, in blocks that are short enough."""
+    for step in all_steps():
+        text = draft(step, *files_around(step))
+        assert complaints(step, *files_around(step), text) == [], step.name
+        assert renewed(step, *files_around(step), text) == text, step.name

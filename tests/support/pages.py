@@ -5,6 +5,7 @@ left out; a line " …" marks the place. Blocks may come in any order. A definit
 another need not be shown: a line "Moved, nothing new: `FILE: NAME`." names it.
 """
 
+import ast
 import collections
 import difflib
 import itertools
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 
 from support.parts import ROOT
 from support.steps import chain_of, file_diffs, sequence, steps_of
-from support.versions import pieces
 
 HEADS = ["What is missing", "The idea", "The change", "Try it", "Still wrong", "Two questions"]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -91,18 +91,22 @@ def moved_in(text):
 
 
 def definitions(text, file, names):
-    """Return the numbers of the lines of these definitions, with or without the name of their class."""
-    numbers, line = set(), 1
-    if not names:
+    """Return the numbers of the lines of these functions, methods (by name or Class.name) and classes."""
+    numbers, lines = set(), text.splitlines()
+    if not names or not file.endswith(".py"):
         return numbers
-    lines = text.splitlines()
-    for piece, content in pieces(text, file).items():
-        wanted = content.splitlines()
-        while lines[line - 1 : line - 1 + len(wanted)] != wanted and line <= len(lines):
-            line += 1
-        if piece in names or piece.rpartition(".")[2] in names:
-            numbers |= set(range(line, line + len(wanted)))
-        line += len(wanted)
+
+    def look(body, owner):
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                if node.name in names or owner + node.name in names:
+                    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                    while first > 1 and lines[first - 2].lstrip().startswith("#"):
+                        first -= 1
+                    numbers.update(range(first, node.end_lineno + 1))
+                look(node.body, f"{owner}{node.name}.")
+
+    look(ast.parse(text, file).body, "")
     return numbers
 
 
@@ -186,27 +190,23 @@ def walk(items, change, runs, step):
         if is_changed(item) and runs:
             place = runs.pop(0)
         else:
-            place = find_context(item, change, at, step, gap)
+            place = find_context(item, change, at, step)
         if place is None:
             return f"after or before {''.join(change.lines[at])!r} there is no {item!r}"
-        if at is not None and not gap:
-            between = change.lines[min(at, place) + 1 : max(at, place)]
-            hidden = [line for line in between if not is_skipped(line)]
-            if hidden:
-                return f"{item!r}: lines are left out before or after it, and no {GAP!r} says so"
+        between = [] if at is None else change.lines[min(at, place) + 1 : max(at, place)]
+        if not gap and not all(map(is_skipped, between)):
+            return f"{item!r}: lines are left out before or after it, and no {GAP!r} says so"
         at, gap = place, False
     return ""
 
 
-def find_context(item, change, at, step, gap):
+def find_context(item, change, at, step):
     """Return the next place where the file has a line of context, in one direction; None when there is none."""
     place = at + step
     while 0 <= place < len(change.lines):
         sign, line = change.lines[place]
         if sign != "-" and line.rstrip() == item[1:]:
             return place
-        if not gap and not is_skipped((sign, line)):
-            return None
         place += step
     return None
 
