@@ -1,4 +1,4 @@
-"""What the notebooks try out, and on whom: parts under a recorder, slow backends, clients that look at the clock.
+"""What the notebooks try out, and with what: parts under a recorder, slow backends, clients that look at the clock.
 
 The parts are started as programs, as the tests do it; no notebook has a copy of their code.
 """
@@ -367,7 +367,7 @@ while True:
 
 
 class WebServer(Server):
-    """A fast web server in a process of its own, with one small page: nginx, or without it a few lines of Python."""
+    """A fast web server in its own process, with one small page: nginx, or without it a few lines of Python."""
 
     def __init__(self, size=512):
         """Start it; the page has `size` bytes."""

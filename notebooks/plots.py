@@ -1,4 +1,4 @@
-"""Plots that survive a projector, and that those who can't see them, or no colours, can follow.
+"""Plots that survive a projector, and that people who can't see them, or no colours, can follow.
 
 Each function draws, and returns axes or a figure, to which a notebook may add; show() then puts it into the notebook.
 """
@@ -53,7 +53,7 @@ plt.rcParams.update({
 
 
 def show(drawn: Axes | Figure, alt: str):
-    """Show a figure, or the figure of these axes, in the notebook; `alt` says what is in it to those who can't see it.
+    """Show a figure, or the figure of these axes, in the notebook; `alt` says what is in it to people who can't see it.
 
     It is kept with the picture. `jupyter nbconvert --to html --template classic` makes it the alternative text of the
     page's picture; nbconvert's other templates leave it out as yet.
@@ -174,7 +174,7 @@ FIELD_COLOURS = ["#dddddd", SKY_BLUE, "#f6e3b4", "#cfe8df", "#e9d0e0", "#cfe2f3"
 def draw_bytes(axes: Axes, data: bytes, fields, columns: int = 32, as_text=(), colours=FIELD_COLOURS) -> list[Patch]:
     """Draw bytes as a grid, with a colour for each field, and its number where it begins; return handles for a legend.
 
-    `fields` are a label, the first byte, and the one behind the field. Those whose labels are in `as_text` show
+    `fields` are a label, the first byte, and the one after the field. The ones with labels in `as_text` show
     characters, the others hexadecimal numbers.
     """
     handles = []
@@ -211,7 +211,7 @@ class Arrival:
     length: int
     cuts: list  # where one piece ended and the next began
     headers: list  # where further records begin
-    name: list  # pairs: where (a part of) the name begins, and what is behind it
+    name: list  # pairs: where (a part of) the name begins, and what comes after it
     chosen: int  # how much had come when the backend was chosen
 
 

@@ -72,7 +72,7 @@ class RecordedSocket(RealSocket):
     """
 
     def __init__(self, *arguments, fileno=None, **options):
-        """Make a socket that is nobody's yet, or, for a descriptor that was accepted, the latest client's."""
+        """Make a socket that no client has yet, or, for a descriptor that was accepted, the latest client's."""
         super().__init__(*arguments, fileno=fileno, **options)
         self.who = self.number = None
         if fileno is not None:
@@ -85,7 +85,7 @@ class RecordedSocket(RealSocket):
         return super().listen(*arguments)
 
     def _accept(self):
-        """Note whom it accepts: the next client. Every accept, the library's or a part's, calls this."""
+        """Note which client it accepts: the next one. Every accept, the library's or a part's, calls this."""
         accepted = recorder.call(self, "accept", super()._accept)
         recorder.clients += 1
         return accepted
@@ -172,7 +172,7 @@ def run_recorded(recording, program, *arguments):
     """Run a program in this process as if it had been started on its own, and record it."""
     global recorder
     recorder = Recorder(recording)
-    socket.socket = socket.SocketType = RecordedSocket  # SocketType: the bare one, for those who want no more
+    socket.socket = socket.SocketType = RecordedSocket  # SocketType: the bare one, for code that wants no more
     select.epoll = RecordedEpoll
     sys.argv = [program, *arguments]
     # What Python does for a program that it starts, and its own pdb and profile do for one that they run:

@@ -108,7 +108,7 @@ AUTHORITY = trustme.CA()  # signs the certificates here; real ones come from Let
 
 
 class LoggingSite(Site):
-    """A site behind TLS, with a certificate of its own; it keeps an access log, one line for each request.
+    """A site behind TLS, with its own certificate; it keeps an access log, one line for each request.
 
     With `proxy_protocol` it expects the header of the PROXY protocol first, and believes it.
     """
@@ -154,7 +154,7 @@ def make_hello(name: str) -> bytes:
 
 
 def hello_fields(hello: bytes) -> list[tuple[str, int, int]]:
-    """Return the fields of a ClientHello in one record, in order: a label, its first byte, and the one behind it."""
+    """Return the fields of a ClientHello in one record, in order: a label, its first byte, and the one after it."""
 
     def number(start, size):
         return int.from_bytes(hello[start : start + size], "big")

@@ -4,7 +4,7 @@
     slow     the same, but it waits for two seconds before it reads what is posted
     echo     sends back what it gets
     push     sends "tick" ten times a second, whatever it gets
-    full     an echo for its first client; everybody else gets no answer, not even to the connect
+    full     an echo for its first client; all others get no answer, not even to the connect
 
 The port is 8001, or what RSP_BACKEND_PORT in the environment says, unless you name another. Ctrl-C, or kill, ends it.
 """
@@ -30,7 +30,7 @@ class SlowHandler(HttpHandler):
 
 
 class FullFromTheStart(FullBackend):
-    """Accepts one client, and then nobody."""
+    """Accepts one client, and then no more."""
 
     def serve(self, connection):
         """Fill the queue, then be an echo."""

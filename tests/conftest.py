@@ -30,7 +30,7 @@ BY_HOST = {f"{directory} by host": part for part, directory in PARTS.items() if 
 BY_REDIS = {f"{directory} by redis": part for part, directory in PARTS.items() if part >= FIRST_WITH_REDIS}
 ROWS_BY_REDIS = ["serves requests", "both directions", "slow client", "half-closed client", "survives"]
 DESCRIPTORS = 4096  # that a process with tests may have; 500 clients and their backend's ends make 1,016
-WORKERS = 4  # tests at a time of somebody's own proxy; most of it is waiting
+WORKERS = 4  # tests at a time of a student's own proxy; most of it is waiting
 BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another one runs
 
 
@@ -69,7 +69,7 @@ def steps_named(text):
 def pytest_cmdline_main(config):
     """With --proxy run several tests at a time, unless -n has said how many, or it is about some few of them."""
     if hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ:
-        return  # a worker gets here too, and neither it nor what it starts may start workers of its own
+        return  # a worker gets here too, and neither it nor what it starts may start its own workers
     option = config.option
     few = option.keyword or option.milestones or option.milestone
     if option.proxy and not few and getattr(option, "numprocesses", 0) is None:
@@ -140,7 +140,7 @@ def row_of(definition):
 def pytest_generate_tests(metafunc):
     """Run a behaviour's test once for each part that it applies to; a "no" is a strict expected failure.
 
-    Where there are virtual hosts, what needs no config of its own is run once more, by host; some of it by redis, too.
+    Where there are virtual hosts, what needs no special config is run once more, by host; some of it by redis, too.
     """
     row = row_of(metafunc.definition)
     if row is None:
@@ -183,7 +183,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def is_asked(config, row):
-    """Tell whether a proxy that --proxy names is asked a row: some only where it takes a config."""
+    """Return True if a proxy that --proxy names is asked a row: some only where it takes a config."""
     if row is None or row.name not in askable(config.proxy_command.takes_config):
         return False
     return config.getoption("milestone") in (None, milestone(row))
@@ -235,7 +235,7 @@ def pytest_runtest_makereport(item, call):
         outcome = base_outcome(item.config, item.callspec.params["part"])
         new = outcome.with_suffix(".new")
         new.write_text(report.outcome)
-        new.rename(outcome)  # so that nobody reads half of it
+        new.rename(outcome)  # so that no reader sees half of it
     return report
 
 
@@ -271,7 +271,7 @@ def start_proxy(command, request):
 def start_hosts(command, request):
     """A function that starts the proxy under test on a config like hosts_text's; all are ended after the test.
 
-    One that can't be told of hosts is told of the first one's backend: it should do the right thing all the same, and
+    One that takes no hosts gets the first one's backend: it should do the right thing all the same, and
     does not. With `tls` it listens on a second port, tls_port.
     """
     running = request.node.proxies = []

@@ -9,7 +9,7 @@
     python tests/benchmarks/bench.py --against DIR     # part 4 as it is, beside DIR: part 4 as it was, say
 
 Every workload is run on every contender in turn, round after round, so that a machine that slows down slows all of them
-down. Each round has an order of its own, so that none of them always comes first, or always after the same one. A
+down. Each round has its own order, so that none of them always comes first, or always after the same one. A
 figure is the median over the rounds; a ratio is the median of the ratios within each round. The first round warms up,
 and is not counted; with --quick, it only checks the answers.
 """

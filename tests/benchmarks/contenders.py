@@ -1,6 +1,6 @@
 """What is compared: the parts, and what people really put in front of a web server; one worker each, on loopback.
 
-Each contender listens on a port of its own and passes everything on to the same backend, an nginx that serves files.
+Each contender listens on its own port and passes everything on to the same backend, an nginx that serves files.
 """
 
 import contextlib
@@ -201,7 +201,7 @@ class Direct:
     process = None
 
     def __init__(self, port):
-        """Take the backend's port."""
+        """Go straight to the backend's port."""
         self.port = port
 
     def __enter__(self):
@@ -356,7 +356,7 @@ class Field:
         return [find("redis-server"), "--port", str(port), "--save", "", "--dir", str(self.directory)]
 
     def fill_redis(self):
-        """Tell redis the hosts, all of which have the same backend."""
+        """Tell redis the hosts; all have the same backend."""
         import redis  # here, since nothing else in the benchmark needs it
 
         with redis.Redis(port=self.redis.port) as client:

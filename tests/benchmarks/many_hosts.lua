@@ -1,4 +1,4 @@
--- For wrk: each request asks for another one of the hosts h0.test, h1.test and so on, on a connection of its own.
+-- For wrk: each request asks for another one of the hosts h0.test, h1.test and so on, on its own connection.
 function init(arguments)
   hosts = tonumber(arguments[1])
   wrk.headers["Connection"] = "close"

@@ -1,4 +1,4 @@
-"""The posts' headline: a million requests through part 4, 100 at a time, on connections of their own; and keep-alive.
+"""The posts' headline: a million requests through part 4, 100 at a time, each on its own connection; and keep-alive.
 
     python tests/benchmarks/million.py [--requests N] [--output DIRECTORY]
 

@@ -59,7 +59,7 @@ class Workload:
 
     @property
     def is_tls(self):
-        """Whether clients and backend speak TLS, of which the contenders see no more than the server's name."""
+        """Whether clients and backend speak TLS; the contenders see no more of it than the server's name."""
         return self.name.startswith("tls")
 
 
@@ -242,7 +242,7 @@ def upload(contender, scale):
 
 
 def ask_once(contender):
-    """Return the seconds that one small request takes, on a connection of its own."""
+    """Return the seconds that one small request takes, on its own connection."""
     start = time.perf_counter()
     with Client(contender.port, timeout=10) as client:
         client.send(b"GET /small HTTP/1.0\r\n\r\n")

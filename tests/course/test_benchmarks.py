@@ -51,7 +51,7 @@ def tables():
 
 @pytest.mark.parametrize("name", ["results", "million", "backends", "switched_off", "hosts", "tls", "redis"])
 def test_the_page_shows_the_run_that_was_saved(name):
-    """The tables in the benchmark's pages are those that the saved runs make."""
+    """The tables in the benchmark's pages are the ones that the saved runs make."""
     page, shown = tables()[name]
     assert shown in (BENCHMARKS / page).read_text(), (
         f"tests/benchmarks/{page} shows another run than results/{name}.json. Hint: paste this:\n{shown}"
@@ -184,7 +184,7 @@ def test_no_contender_always_comes_first_or_after_the_same_one():
 
 @NEEDS_TOOLS
 def test_any_program_can_be_compared(tmp_path):
-    """A contender of one's own comes with --proxy NAME=COMMAND."""
+    """Your own contender comes with --proxy NAME=COMMAND."""
     command = shlex.join([sys.executable, f"{ROOT}/part2_epoll/rsp.py", *ARGUMENTS])
     words = ["--only", "nginx,haproxy,asyncio,mine", "--proxy", f"mine={command}", "--workloads", "connections"]
     run_bench(*words, "--output", str(tmp_path))
@@ -217,7 +217,7 @@ def test_not_one_of_a_million_requests_fails(tmp_path):
 @NEEDS_TOOLS
 @pytest.mark.needs(*TOOLS, "valgrind")
 def test_instructions_are_counted():
-    """Part 4 needs some tens of thousands of its own for a request, whatever else the machine does."""
+    """Part 4 itself needs some tens of thousands for a request, whatever else the machine does."""
     program = [
         sys.executable,
         str(BENCHMARKS / "instructions.py"),

@@ -82,7 +82,7 @@ def left_behind(copy):
 
 
 def edit(path, old, new):
-    """Replace a text that stands once in a file."""
+    """Replace a text that is in a file once."""
     text = path.read_text()
     assert text.count(old) == 1, f"{path.name} has {old!r} {text.count(old)} times. Hint: choose another line."
     path.write_text(text.replace(old, new))
@@ -132,7 +132,7 @@ def test_a_conflict_is_marked_and_goes_no_further(copy):
 
 @pytest.mark.needs("git")
 def test_a_part_may_be_said_to_differ(copy):
-    """A difference that nobody has accepted fails; one that is gone must leave the list, too."""
+    """A difference that has not been accepted fails; one that is gone must leave the list, too."""
     path = copy / PARTS[3] / "netutils.py"
     edit(path, "sock.setblocking(False)", "sock.settimeout(0)")
     assert "isn't listed as a part's own" in left_behind(copy)

@@ -62,7 +62,7 @@ class Demo:
         return self.output.read_text()
 
     def is_alive(self):
-        """Tell whether it still runs."""
+        """Return True if it still runs."""
         return self.process.poll() is None
 
     def kill(self):
@@ -76,7 +76,7 @@ class Demo:
         return re.findall("^  (curl .*)", self.printed(), re.MULTILINE)
 
     def authority(self):
-        """Return the path of the certificate by which the TLS site's own can be checked."""
+        """Return the path of the certificate that the TLS site's own can be checked with."""
         return next(words[2] for words in map(shlex.split, self.commands()) if words[1] == "--cacert")
 
     def ask(self, name, method="GET", path="/", **headers):
@@ -169,7 +169,7 @@ def test_a_host_that_is_no_name_does_not_get_into_a_page(demo):
 
 @pytest.mark.needs("redis-server")
 def test_a_button_moves_a_site_while_everything_runs(demo):
-    """What it writes into redis is in force for the very next request; whoever pressed it is shown the result."""
+    """What it writes into redis holds for the very next request; whoever pressed it is shown the result."""
 
     def backend():
         return re.search("^The backend (east|west),", demo.ask("moving.localhost")[1], re.MULTILINE)[1]
@@ -282,7 +282,7 @@ def test_what_one_user_says_all_see(demo):
     """Two WebSockets through the proxy, by name: the welcome, the words of both, and the leaving."""
 
     async def talk():
-        """Be two users, one of whom leaves."""
+        """Be two users; one leaves."""
         ann, bob = User(demo), User(demo)
         ann_number, bob_number = await ann.enter(), await bob.enter()
         assert ann_number != bob_number
@@ -297,7 +297,7 @@ def test_what_one_user_says_all_see(demo):
 
 
 def test_pages_of_other_sites_can_not_chat(demo):
-    """The Host is passed on as it is, so the chat can tell a page of its own from another site's: Tornado does it."""
+    """The Host is passed on as it is, so the chat can tell its own page from another site's: Tornado does it."""
     headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13"}
     headers |= {"Sec_WebSocket_Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Origin": "http://site1.localhost"}
     answer, _ = demo.ask("chat.localhost", path="/socket", **headers)
@@ -342,7 +342,7 @@ def test_the_tls_site_survives_bad_clients(demo):
 
 
 def test_the_tls_site_misses_its_proxy_line(tmp_path):
-    """Who removes sendProxyProtocol from hosts.lua, to see what happens, is told."""
+    """The page says so when sendProxyProtocol is removed from hosts.lua."""
     demo = Demo(tmp_path)
     try:
         _, text = demo.ask_securely(ssl.TLSVersion.TLSv1_3)
@@ -361,13 +361,13 @@ def test_the_tls_site_misses_its_proxy_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A Chromium without a window, with a profile of its own; it and whatever it has started are ended."""
+    """A Chromium without a window, with its own profile; it and whatever it has started are ended."""
     from selenium import webdriver  # here, since the other tests can do without
 
     home = tmp_path_factory.mktemp("chromium")
     options = webdriver.ChromeOptions()
     options.binary_location = find("chromium")
-    options.accept_insecure_certs = True  # nobody vouches for the TLS site
+    options.accept_insecure_certs = True  # the TLS site's certificate is its own
     # Root, as in a container, gets no sandbox; the pages are our own.
     for word in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "no-first-run"):
         options.add_argument(f"--{word}")
@@ -493,7 +493,7 @@ def test_a_signal_ends_everything(number, tmp_path):
 
 
 def test_a_proxy_that_dies_ends_the_demo(tmp_path):
-    """With the proxy's status; nobody is left to wait for it."""
+    """With the proxy's status; no process is left to wait for it."""
     demo = Demo(tmp_path)
     try:
         (proxy,) = (pid for pid in family(demo.process.pid) if "rsp.py" in " ".join(psutil.Process(pid).cmdline()))

@@ -38,7 +38,7 @@ INSTALL = "To install what is missing: sudo apt install apache2-utils git"
 
 
 def run_tests(text, directory, *words, path, no_skips=""):
-    """Run a file of tests with this PATH, as if it stood in tests/; return what became of it."""
+    """Run a file of tests with this PATH, as if it were in tests/; return what became of it."""
     file = directory / "test_example.py"
     file.write_text(text)
     environment = os.environ | {
@@ -54,7 +54,7 @@ def run_tests(text, directory, *words, path, no_skips=""):
 
 @pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "2"]], ids=["no workers", "two workers"])
 def test_without_the_programs_the_last_lines_say_what_was_left_out(workers, tmp_path):
-    """Nothing fails, and below all that pytest prints stand the programs and the command that installs them."""
+    """Nothing fails, and after all that pytest prints come the programs and the command that installs them."""
     run = run_tests(EXAMPLES, tmp_path, *workers, path=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     counts, *last = run.stdout.splitlines()[-4:]

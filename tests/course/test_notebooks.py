@@ -57,7 +57,7 @@ def numbered(notebook, kind):
 
 
 def is_plot(cell):
-    """Tell whether a cell has an image among its outputs."""
+    """Return True if a cell has an image among its outputs."""
     return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
 
 
@@ -85,7 +85,7 @@ def sections(notebook):
 
 
 def only_sets_numbers(code):
-    """Tell whether code does nothing but give names to constants: there is nothing in it to be checked."""
+    """Return True if code does nothing but give names to constants: there is nothing in it to be checked."""
     return all(isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant) for line in ast.parse(code).body)
 
 
@@ -113,7 +113,7 @@ def complaint(path, notebook, client):
     try:
         client.execute()
     except CellTimeoutError:
-        return f"{place(path, 1 + unfinished(notebook))} ran for more than {TIMEOUT} s. Hint: who waits for whom?"
+        return f"{place(path, 1 + unfinished(notebook))} ran for more than {TIMEOUT} s. Hint: what waits for what?"
     except (CellExecutionError, DeadKernelError) as error:
         message = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
         return f"{place(path, 1 + unfinished(notebook))} failed. Hint: run it in Jupyter up to there.\n{message}"
@@ -148,7 +148,7 @@ def test_a_notebook_runs_and_gives_the_output_that_it_was_shipped_with(path, mon
 
     What prints or draws then has printed or drawn in the file as well, so that it reads well unexecuted.
     """
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # nobody's own settings
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no user's settings
     shipped_cells, fresh_cells = numbered(read(path), "code"), numbered(execute(path), "code")
     for (number, shipped_cell), (_, fresh_cell) in zip(shipped_cells, fresh_cells, strict=True):
         shipped, expected = kinds_of_output(shipped_cell), kinds_of_output(fresh_cell)
@@ -324,7 +324,7 @@ def test_make_notebooks_serves_what_the_notebooks_have_links_to(tmp_path):
     port = free_port()
     flags = f"--no-browser --ServerApp.port={port} --IdentityProvider.token=word --ServerApp.disable_check_xsrf=True"
     words = ["make", "--old-file=.venv/ready-to-test", "notebooks", f"VENV={sys.executable}", f"JUPYTER={flags}"]
-    settings = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)}  # nobody's own
+    settings = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)}  # no user's
     files = sorted({link.relative_to(ROOT) for path in PATHS for link in links(path)})
     assert len(files) > 5, files
     log = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""A proxy of one's own: what the page promises, the lines to repeat a test by hand, the report card, the milestones."""
+"""Your own proxy: what the page promises, the lines to repeat a test by hand, the report card, the milestones."""
 
 import os
 import re
@@ -56,7 +56,7 @@ def run_suite(*words, files=("tests/suite/test_behaviours.py",), plugins="pytest
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "COLUMNS": "80",
     }  # looking for plugins takes time
-    environment.pop("PYTEST_XDIST_WORKER", None)  # it is nobody's worker, but somebody who has just opened a terminal
+    environment.pop("PYTEST_XDIST_WORKER", None)  # it is no worker, but a student who has just opened a terminal
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90)
 
 
@@ -82,7 +82,7 @@ def skeleton(language):
     ],
 )
 def test_the_programs_of_the_page_reach_the_first_milestone(language, name, command, tmp_path):
-    """As they stand there; and --milestones says where they stop, and what comes next."""
+    """As they are printed there; and --milestones says where they stop, and what comes next."""
     path = tmp_path / name
     path.write_text(skeleton(language))
     result = run_suite("--proxy", command.format(path=shlex.quote(str(path))), "--milestones")
@@ -105,7 +105,7 @@ STARTED = 'print(f"Started.  Listening on port {sys.argv[1]}.", flush=True)'
     ids=["one blank", "says nothing", "says something else", "usage in three lines"],
 )
 def test_what_the_page_tolerates_is_tolerated(old, new, tmp_path):
-    """Start line, usage: nobody else has to use the words of the parts."""
+    """Start line, usage: a student's proxy need not use the words of the parts."""
     text = skeleton("python")
     assert old in text
     (tmp_path / "mine.py").write_text(text.replace(old, new))
@@ -219,11 +219,11 @@ def test_the_report_card_says_what_works_and_what_does_not():
     assert result.returncode == 1
     _, yes, no, _, following, again = card(result)
     assert yes.startswith(" 1  yes 4 of 4   serves a request;"), yes
-    assert no == " 3  no  0 of 1   an idle client holds up nobody"
+    assert no == " 3  no  0 of 1   an idle client holds up no other client"
     assert following == "Next: a client that says nothing holds up all the others."
     assert again.endswith("pytest tests --proxy part1_single/rsp.py --milestone 3"), again
     above = result.stdout.partition("= your report card =")[0]
-    assert "3  not yet: an idle client holds up nobody\n      fact:       GET http" in above, above
+    assert "3  not yet: an idle client holds up no other client\n      fact:       GET http" in above, above
     assert "Traceback" not in above and "assert " not in above, above
 
 

@@ -19,7 +19,7 @@ sys.stdin.read()
 def test_a_port_is_one_process_own_until_it_ends():
     """Another process can have it only when the first one has gone, however that ended."""
     mine = ReservedPorts()
-    port = 9_999  # below those that tests pick
+    port = 9_999  # below the ones that tests pick
     command = [sys.executable, "-c", OTHER_PROCESS, str(port)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=TESTS, **pipes) as other:

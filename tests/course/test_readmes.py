@@ -231,9 +231,7 @@ def test_every_part_has_four_exercises(readme):
     for exercise in exercises:
         assert "exercise.py check " in exercise, f"{short(readme)}: no check. Hint: name the command: {exercise[:50]!r}"
     assert "exercise.py hint NAME" in text, f"{short(readme)}: where are the hints? Hint: exercise.py hint NAME"
-    assert "<details>" not in text, (
-        f"{short(readme)}: what is folded stands open in a terminal. Hint: put it in hints.md"
-    )
+    assert "<details>" not in text, f"{short(readme)}: what is folded is open in a terminal. Hint: put it in hints.md"
 
 
 def test_checks_of_exercises_choose_some_test():
@@ -269,7 +267,7 @@ def names_in(tree):
 
 
 def is_known_to_python(name):
-    """Tell whether a name is built in, or an attribute of a module (or of the class socket) of the standard library."""
+    """Return True if a name is built in, or an attribute of a standard module (or of the class socket)."""
     if hasattr(builtins, name):
         return True
     module, _, attribute = name.rpartition(".")
@@ -328,7 +326,7 @@ def test_every_link_leads_somewhere(readme):
 
 
 def paths_in(text):
-    """Return the words that look like paths of the repository, without those that are the student's own (my_…)."""
+    """Return the words that look like paths of the repository, without the student's own ones (my_…)."""
     words = re.findall(r"(?<![\w/.~$-])[.\w][\w./-]*", text)
     for word in words:
         word = word.rstrip(".")
@@ -443,7 +441,7 @@ def test_modules_never_name_a_part():
 
 
 def definitions(path):
-    """Return the names of a module's functions, classes and methods, in the order in which they stand."""
+    """Return the names of a module's functions, classes and methods, in their order."""
     tree = ast.walk(ast.parse(path.read_text()))
     nodes = [node for node in tree if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     return [node.name for node in sorted(nodes, key=lambda node: node.lineno)]
@@ -469,7 +467,7 @@ def test_definitions_keep_their_order_from_part_to_part(part):
 
 
 def same(shown, real):
-    """Tell whether a printed line is a real one: seconds roughly, big counts not at all, curl's error by its number."""
+    """Return True if a printed line is real: seconds roughly, big counts not at all, curl's error by its number."""
     if shown.startswith("curl: ("):
         return real.startswith(shown.split(")")[0] + ")")
     seconds = re.compile(r"\d+\.\d+(?= s$)")
@@ -480,7 +478,7 @@ def same(shown, real):
 
 
 def appears_in(shown, real):
-    """Tell whether the printed lines are the real ones, where a line "…" stands for any number of them."""
+    """Return True if the printed lines are the real ones, where a line "…" stands for any number of them."""
     if not shown:
         return not real
     if shown[0] == "…":
@@ -533,7 +531,7 @@ def test_every_script_shows_its_output(readme):
 def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path):
     """Run a block of commands as a reader would, but on free ports, and compare what it prints."""
     proxy_port, (backend_port, *others) = str(free_port()), map(str, free_ports(3))
-    ports = dict.fromkeys(re.findall(r'\bport = "(\d+)"', commands))  # those that a config in the commands names
+    ports = dict.fromkeys(re.findall(r'\bport = "(\d+)"', commands))  # the ones that a config in the commands names
     ports = {port: str(free_port()) for port in ports} | {"8000": proxy_port, "8001": backend_port}
     ports |= dict(zip(("8002", "8003"), others, strict=True))  # configs of the parts have ports one after another
     real = run(renumber(commands, ports), tmp_path, RSP_LISTEN_PORT=proxy_port, RSP_BACKEND_PORT=backend_port)

@@ -235,7 +235,7 @@ def test_it_runs_from_any_directory(part, tmp_path, monkeypatch):
 
 @ALL_PARTS
 def test_a_backend_given_by_name_is_found(part):
-    """Names work like addresses; localhost may have an IPv6 address that nobody listens at, which is skipped."""
+    """Names work like addresses; localhost may have an IPv6 address that no server listens at, which is skipped."""
     with EchoBackend() as backend, Proxy(part_command(part), backend.port, backend_host="localhost") as proxy:
         with proxy.connect() as client:
             client.send(b"hello")
@@ -313,9 +313,9 @@ def test_ctrl_c_while_it_still_imports_leaves_no_traceback(part, tmp_path):
 
 
 @ALL_PARTS
-@pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"], ids=["full", "closed", "nobody reads"])
+@pytest.mark.parametrize("stdout", [">/dev/full", ">&-", "| true"], ids=["full", "closed", "never read"])
 def test_it_serves_even_if_its_stdout_takes_nothing(part, stdout):
-    """A start line that nobody can read is worth one line on stderr; the proxy serves all the same."""
+    """A start line that can't be written is worth one line on stderr; the proxy serves all the same."""
     command = part_command(part)
     words = ["sh", "-c", f'trap "" INT; "$0" "$@" {stdout}', *command.words]
     with HttpBackend() as backend, Proxy(Command(words), backend.port) as proxy:

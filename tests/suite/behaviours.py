@@ -2,7 +2,7 @@
 
 A test says which row it belongs to with `@pytest.mark.behaviour("name of the row")`. It then runs against
 every part that has a word in that row: "yes" is expected to pass, "no" is expected to fail, strictly and for the
-reason given here. For a proxy of somebody's own, each row is a milestone, and its number in this list the milestone's.
+reason given here. For your own proxy, each row is a milestone, and its number in this list the milestone's.
 """
 
 from dataclasses import dataclass
@@ -33,15 +33,15 @@ def row(name, text, cells, effort, missing, config=False, **reasons):
 
 ONE_AT_A_TIME = "part 1 serves one client at a time, and this one has to wait its turn"
 ONE_READ = "part 1 reads a request once, and never looks at the client again"
-SHORT_WRITES = "what the socket does not take is lost, because nobody looks at what send returned"
+SHORT_WRITES = "what the socket does not take is lost, because what send returned is never checked"
 END_IS_GONE = "a client that has finished sending is taken to have gone, and both sockets are closed"
 BLOCKING_CONNECT = "connect blocks, and with it everything else"
 ONE_BACKEND = "one backend is all it knows"
-ONE_SITE = "it sends everybody to the same backends, whatever they ask for"
+ONE_SITE = "it sends all clients to the same backends, whatever they ask for"
 NO_HTTP = "it passes bytes on, and reads no HTTP"
 NO_DESCRIPTORS = "with no descriptor left, a client is turned away or the program ends"
 
-EARLY = ["part1", "part2", "part3", "part4", "part5"]  # those that know of no hosts
+EARLY = ["part1", "part2", "part3", "part4", "part5"]  # the ones that know nothing about hosts
 
 BEHAVIOURS = [
     row(
@@ -61,7 +61,7 @@ BEHAVIOURS = [
     ),
     row(
         "idle client",
-        "an idle client holds up nobody",
+        "an idle client holds up no other client",
         "no yes yes yes yes yes yes",
         "easy, 5 minutes",
         "a client that says nothing holds up all the others",
@@ -72,7 +72,7 @@ BEHAVIOURS = [
         "a stream at full speed leaves room for a small request",
         "no yes yes yes yes yes yes",
         "easy, 10 minutes",
-        "one big download holds up everybody else",
+        "one big download holds up all other clients",
         part1=ONE_AT_A_TIME,
     ),
     row(
@@ -130,7 +130,7 @@ BEHAVIOURS = [
     ),
     row(
         "silent connect",
-        "a backend that does not accept holds up nobody else",
+        "a backend that does not accept holds up no other client",
         "no no no yes yes yes yes",
         "medium, 30 minutes",
         "a backend that does not accept stops everything",
@@ -152,7 +152,7 @@ BEHAVIOURS = [
         "survives: client gone mid-answer, backend down, backend dying mid-answer, backend coming back",
         "yes yes yes yes yes yes yes",
         "medium, 30 minutes",
-        "a client or a backend that vanishes takes the proxy with it, or nobody tells the other side",
+        "a client or a backend that vanishes takes the proxy with it, or the other side never hears of it",
     ),
     row(
         "frugal",
@@ -216,7 +216,7 @@ BEHAVIOURS = [
     ),
     row(
         "health checks",
-        "checks its backends: down after `fall`, up after `rise`; by HTTP also those that accept and never answer",
+        "checks its backends: down after `fall`, up after `rise`; by HTTP also the ones that accept and never answer",
         "– – – – yes yes yes",
         "hard, 90 minutes",
         "health checks",
@@ -283,7 +283,7 @@ BEHAVIOURS = [
     ),
     row(
         "WebSocket by host",
-        "upgrades to a WebSocket by host, with the bytes behind the handshake; a refused upgrade opens no gate",
+        "upgrades to a WebSocket by host, with the bytes after the handshake; a refused upgrade opens no gate",
         "no no no no no yes yes",
         "hard, 90 minutes",
         "WebSockets at several hosts",
@@ -335,7 +335,7 @@ BEHAVIOURS = [
     ),
     row(
         "outlives redis",
-        "outlives redis: when it is not there at the start, is killed, stopped or started anew, not one request to "
+        "outlives redis: when it is not there at the start, is killed, stopped or restarted, not one request to "
         "a known host fails",
         "– – – – – – yes",
         "hard, 120 minutes",
@@ -344,7 +344,7 @@ BEHAVIOURS = [
     ),
     row(
         "Lua asks redis",
-        "lets the config's Lua ask redis: the call looks as if it waited, and holds up nobody",
+        "lets the config's Lua ask redis: the call looks as if it waited, and holds up no client",
         "– – – – – – yes",
         "hard, 90 minutes",
         "a Lua function that asks redis",
@@ -371,7 +371,7 @@ def markdown_table():
 
 
 def markdown_milestones():
-    """Return the table of milestones as the page about a proxy of one's own has it."""
+    """Return the table of milestones as the page about your own proxy has it."""
     lines = ["| milestone | your proxy … | how hard | first seen in |", "|---|---|---|---|"]
     for behaviour in BEHAVIOURS:
         first = next(part for part, cell in behaviour.parts.items() if cell == "yes")
@@ -397,16 +397,16 @@ def on_the_way(part, last, reached, asked):
 
 
 def verdict(reached, tried, asked=frozenset(BY_NAME)):
-    """Return, in one sentence or two, what a proxy amounts to that has reached these rows of those that were tried.
+    """Return, in one sentence or two, what a proxy amounts to that has reached these rows of the ones tried.
 
-    Rows that are not among those that can be `asked` of it (Lua, where it takes no config) count neither way.
+    Rows that are not among the ones that can be `asked` of it (Lua, where it takes no config) count neither way.
     """
     missing = [row for row in BEHAVIOURS if row.name in tried - reached]
     coming = f"Next: {missing[0].missing}." if missing else "Nothing is missing."
     if not asked <= tried:
         return coming if missing else "All that was tried works. Now run the whole suite."
     yes = {part: {row.name for row in BEHAVIOURS if row.parts[part] == "yes"} & asked for part in PARTS}
-    # A part of which nothing new can be asked is not reached, but passed by.
+    # A part is not reached, but passed by, when nothing new can be asked of it.
     tellable = [part for part in PARTS if yes[part] - yes.get(part - 1, set())]
     for part in reversed(tellable):
         if yes[part] <= reached:

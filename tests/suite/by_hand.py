@@ -69,7 +69,7 @@ BY_HAND = {  # a test of test_behaviours.py -> its lines
     "four_slow_answers_come_at_the_same_time": ByHand(
         f"time (for i in 1 2 3 4; do {get('/slow?seconds=1')} & done; wait)", "real\t0m1."
     ),
-    "an_idle_client_holds_up_nobody": ByHand(f"{SILENT_CLIENT} sleep 0.5; {GET} -m 3"),
+    "an_idle_client_holds_up_no_other_client": ByHand(f"{SILENT_CLIENT} sleep 0.5; {GET} -m 3"),
     "a_stream_at_full_speed_leaves_room_for_a_small_request": ByHand(
         f"{get('/bytes?count=100000000000', ' -m 4 -o /dev/null')} & sleep 0.5; "
         f"{get('/bytes?count=100000', ' -m 3 | wc -c')}",
@@ -105,7 +105,7 @@ BY_HAND = {  # a test of test_behaviours.py -> its lines
     "a_client_may_leave_without_a_word": ByHand(f"nc -z 127.0.0.1 8000; {GET}"),
     "a_backend_may_be_down_and_come_back": ByHand(f"kill $backend; sleep 0.5; {GET}; {RESTART}; {GET}"),
     "a_backend_may_die_in_the_middle_of_its_answer": ByHand(
-        f"{get('/die', ' -m 3 -o /dev/null')}; [ $? = 28 ] && echo nobody told curl || {GET}"
+        f"{get('/die', ' -m 3 -o /dev/null')}; [ $? = 28 ] && echo curl was not told || {GET}"
     ),
     # costs
     "no_file_descriptor_stays_open": ByHand(

@@ -103,11 +103,11 @@ class ReportCard:
             self.write(line)
 
     def is_shown(self, row):
-        """Tell whether a row is on the card: each that can be asked after a whole run, and otherwise what was tried."""
+        """Return True if a row is on the card: after a whole run each that can be asked, otherwise what was tried."""
         return self.is_whole() and row.name in self.asked or row.name in self.outcomes
 
     def is_whole(self):
-        """Tell whether every row has been tried that can be asked of this proxy."""
+        """Return True if every row has been tried that can be asked of this proxy."""
         return self.asked <= self.outcomes.keys()
 
     def line(self, row):

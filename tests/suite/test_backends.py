@@ -1,7 +1,7 @@
 """Several backends behind one proxy: who gets the next client, who is left out, and what a Lua function may say to it.
 
-A proxy that takes no config file can't be told of more than one backend, and is not asked. The row "backend
-down" is asked of all the parts: each is told of the backends that it can be told of.
+A proxy that takes no config file can't be given more than one backend, and is not asked. The row "backend
+down" is asked of all the parts: each is given the backends that it can take.
 """
 
 import contextlib
@@ -206,7 +206,7 @@ def test_a_backup_gets_clients_only_when_no_other_is_up(start, three):
 
 
 def start_on_what_it_knows(command, one, other, **settings):
-    """Start a proxy on two backends, or on the first alone if it does not start when it is told of two; return it."""
+    """Start a proxy on two backends, or on the first alone if it does not start when it is given two; return it."""
     port = one if isinstance(one, int) else one.port
     if command.takes_config:
         with contextlib.suppress(AssertionError):  # it takes a config, and knows no list of backends
@@ -216,7 +216,7 @@ def start_on_what_it_knows(command, one, other, **settings):
 
 @behaviour("backend down")
 def test_a_backend_that_refuses_costs_no_client(command):
-    """Nobody listens at its port: each client is served by the other one, and sees nothing of it."""
+    """No server listens on its port: each client is served by the other one, and does not notice."""
     with EchoBackend() as other, start_on_what_it_knows(command, free_port(), other) as proxy:
         for _ in range(4):
             say_hello(proxy).close()
@@ -417,7 +417,7 @@ def test_a_backend_goes_down_after_fall_checks_and_up_after_rise(start, three):
 @behaviour("health checks")
 @pytest.mark.parametrize("balance", ["round_robin", "least_conn", "a function"])
 def test_while_one_backend_comes_and_goes_the_others_share_the_clients(start, balance):
-    """At each change the balance goes on where it was; if it began again, the first one would get everybody."""
+    """At each change the balance goes on where it was; if it began again, the first one would get all clients."""
     more = check_text(interval=30, rise=1, fall=1, timeout=5000, type="http", send="GET /health HTTP/1.0\\r\\n\\r\\n")
     if balance == "a function":
         more, balance = f"{more}\nfunction balance() return nil end", None
@@ -514,7 +514,7 @@ class Says(Backend):
     """Answers each request with the same pieces, a moment apart, and ends the connection, unless it keeps it open."""
 
     def __init__(self, *pieces, keeps=False):
-        """Take the pieces (bytes)."""
+        """The pieces are bytes."""
         self.pieces = pieces
         self.keeps = keeps
         self.seconds = []  # that each connection has lasted
@@ -578,7 +578,7 @@ def test_a_check_of_a_large_page_is_no_reset_to_the_backend(start):
         wait_until(lambda: len(large.connections) >= 6, "six checks", LONG_PATIENCE)
         told = f"{large.resets} of {len(large.connections)} checks ended in a reset"
         assert large.resets <= 2, (
-            f"{told}. Hint: what does close() do with bytes that nobody has read?"
+            f"{told}. Hint: what does close() do with bytes that have not been read?"
         )  # a busy machine
         assert proxy.errors() == ""
 
@@ -1020,7 +1020,7 @@ def test_it_explains_a_wrong_setting(command, tmp_path, config, words):
 
 @behaviour("backend settings")
 def test_a_global_of_its_own_is_the_configs_business(start, three):
-    """A config is a program, and may have names of its own that no setting is like."""
+    """A config is a program, and may have its own names that no setting is like."""
     proxy = start(*three, more="colour = 'blue' function shout(text) return text:upper() end limits = {1, 2}")
     say_hello(proxy).close()
 
@@ -1074,7 +1074,7 @@ class LateBackend(EchoBackend):
 
 @behaviour("left out")
 def test_a_connect_that_has_worked_in_time_is_no_failure(start):
-    """It worked while the proxy had no processor. When it goes on, connectTimeout is over, and yet nobody was late."""
+    """It worked while the proxy had no processor. When it goes on, connectTimeout is over, yet no backend was late."""
     with LateBackend() as late, EchoBackend() as other:
         proxy = start(late, backend_text(other, backup=True), connectTimeout=3000)
         with proxy.connect() as client:

@@ -142,7 +142,7 @@ def seconds_for_four(proxy):
 
 
 @behaviour("idle client")
-def test_an_idle_client_holds_up_nobody(start_proxy):
+def test_an_idle_client_holds_up_no_other_client(start_proxy):
     """A client that connects and says nothing must not keep others from being served."""
     with HttpBackend() as backend:
         proxy = start_proxy(backend)
@@ -287,14 +287,14 @@ def test_memory_stays_bounded_while_a_client_stalls_in_200_mb(start_proxy):
             wait_until(lambda: backend.sent > 0, "the backend has begun to send")
             wait_until_still(lambda: backend.sent)
             growth = proxy.memory() - before
-            assert growth < 16 * MEGABYTE, f"it grew by {growth:,} bytes while nobody read. Hint: stop reading in time"
+            assert growth < 16 * MEGABYTE, f"it grew by {growth:,} bytes, unread by the client. Hint: stop reading"
             client.receive_pattern(count)
             client.expect_end()
 
 
 @behaviour("silent connect")
 def test_a_backend_that_does_not_accept_holds_up_nobody_else(start_proxy):
-    """A connect that nobody answers must not keep the proxy from those who are connected already."""
+    """A connect that no backend answers must not keep the proxy from the clients that are connected already."""
     with FullBackend() as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as connected:
@@ -409,7 +409,7 @@ def receive_until_it_breaks_off(client):
     except ConnectionError:
         pass  # a reset is as good as an end
     except TimeoutError:
-        raise AssertionError("the backend has gone, and nobody told the client. Hint: close the client") from None
+        raise AssertionError("the backend has gone, and the client was not told. Hint: close the client") from None
     return data
 
 

@@ -163,7 +163,7 @@ def test_a_client_may_reset_before_it_is_accepted(start_proxy):
 
 
 def test_both_sides_may_reset_at_the_same_moment(start_proxy):
-    """One round brings both resets: the first one ends the pair, and nobody is left for the second."""
+    """One round brings both resets: the first one ends the pair, and no pair is left for the second."""
     with Puppet() as backend:
         proxy = start_proxy(backend)
         with proxy.connect() as client:
@@ -226,7 +226,7 @@ def test_a_client_may_reset_while_a_reset_waits_for_it(start_proxy):
 
 
 def test_waiting_clients_are_served_as_soon_as_there_are_descriptors(start_proxy):
-    """The proxy needs no further client to remind it of those that it could not accept."""
+    """The proxy needs no further client to remind it of the ones that it could not accept."""
     with EchoBackend() as backend:
         proxy = start_proxy(backend)
         proxy.limit_open_files(proxy.open_files() + 10)
@@ -274,7 +274,7 @@ epollinterface.epoll_init = epoll_init
 
 @pytest.fixture
 def start_with(command, start_proxy):
-    """A function that starts a part with a mistake in it, in front of a backend; not asked of anybody's own proxy."""
+    """A function that starts a part with a mistake in it, in front of a backend; not asked of a student's own proxy."""
     if command.forgiving or not command.takes_config:
         pytest.skip("only where we know what is inside")
 

@@ -121,7 +121,7 @@ def test_a_thousand_requests_on_one_connection(start_proxy):
 
 
 def test_small_turns_do_not_stall(start_proxy):
-    """60 turns of question and answer, each in two writes: nobody waits 40 ms for an acknowledgement.
+    """60 turns of question and answer, each in two writes: neither side waits 40 ms for an acknowledgement.
 
     With Nagle's algorithm, the second write stays in the kernel until the first one is acknowledged, which the
     other side's kernel puts off for 40 ms, hoping for something to send along.
@@ -261,7 +261,7 @@ def test_a_backend_that_only_writes_is_not_read_for_ever(start_proxy):
 
 @pytest.mark.parametrize("first", ["client", "backend"])
 def test_when_both_sides_stall_and_both_reset_nothing_is_left(start_proxy, first):
-    """Both buffers are full, nobody reads; then one side resets, then the other."""
+    """Both buffers are full, neither side reads; then one side resets, then the other."""
     with JammedBackend() as backend:
         proxy = start_proxy(backend)
         with proxy.connect(receive_buffer=SMALL_BUFFER, timeout=LONG_PATIENCE) as client:
@@ -350,7 +350,7 @@ def test_the_kernel_asks_silent_peers_whether_they_are_still_there(start_proxy):
             except AssertionError:
                 raise AssertionError(
                     f"the timers of the proxy's two sockets: {timers()}, and not 02, that of SO_KEEPALIVE. "
-                    "Hint: a listening socket hands it on to those that it accepts"
+                    "Hint: a listening socket hands it on to the ones that it accepts"
                 ) from None
 
 
@@ -397,7 +397,7 @@ def test_fifty_stalled_clients_cost_a_buffer_each(start_proxy, strict):
         wait_until(lambda: backend.sent > 50 * SMALL_BUFFER, "the backends send")
         wait_until_still(lambda: backend.sent)
         growth = proxy.memory() - before
-        most = 400_000 if strict else 2_000_000  # somebody else's buffers may be larger, as long as they end
+        most = 400_000 if strict else 2_000_000  # a student's buffers may be larger, as long as they end
         assert growth < 50 * most, f"{growth / 50:,.0f} bytes for each client. Hint: a buffer of less than {most:,}"
         for client in clients:
             client.reset()
@@ -406,7 +406,7 @@ def test_fifty_stalled_clients_cost_a_buffer_each(start_proxy, strict):
 
 def test_an_idle_client_costs_little_memory(start_proxy, strict):
     """A connection that is open, and silent, is two sockets and what the proxy has to know of them."""
-    with Puppet() as backend:  # somebody else's proxy may need more, as long as it isn't a buffer for each
+    with Puppet() as backend:  # a student's proxy may need more, as long as it isn't a buffer for each
         check_idle_clients(start_proxy(backend), backend, most=2000 if strict else 50_000)
 
 
@@ -483,7 +483,7 @@ class MixedClient(threading.Thread):
     """Does random things to a proxy for a few seconds; what goes wrong is kept in `complaints`."""
 
     def __init__(self, proxy, seed, seconds):
-        """Prepare; the proxy stands in front of an echo."""
+        """Prepare; the proxy is in front of an echo."""
         super().__init__(daemon=True)
         self.proxy = proxy
         self.random = random.Random(seed)

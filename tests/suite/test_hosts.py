@@ -1,6 +1,6 @@
 """Virtual hosts: several sites behind one address, by the name that each request asks for.
 
-The first test of a row that is a "no" for the earlier parts is asked of these, too: they are told of the first site
+The first test of a row that is a "no" for the earlier parts is asked of these, too: they are given the first site
 alone.
 """
 
@@ -74,11 +74,11 @@ def test_each_host_reaches_its_own_backend(start_hosts, one, two):
 
 @behaviour("by host")
 @needs_hosts
-@pytest.mark.parametrize("way", ["at once", "after the answer", "behind a body"])
+@pytest.mark.parametrize("way", ["at once", "after the answer", "after a body"])
 def test_another_host_on_the_same_connection_never_reaches_the_first_ones_backend(start_hosts, one, two, way):
     """It may get to its own; if it gets an answer from the proxy, that is 421, and it comes after the earlier ones."""
     proxy = start_hosts({"one.localhost": one, "two.localhost": two})
-    body = pattern(0, 100_000) if way == "behind a body" else b""
+    body = pattern(0, 100_000) if way == "after a body" else b""
     requests = [request_text("one.localhost", "/1", method="POST", body=body) for _ in range(3)]
     requests.append(request_text("two.localhost", "/secret"))
     with proxy.connect() as client:
@@ -321,7 +321,7 @@ def test_it_listens_on_the_address_it_is_told(start_hosts, one, by_ipv6):
         Client(local.port)
 
 
-# Any token is a method (RFC 9110, section 9.1): WebDAV's, Vault's, Exchange's, Varnish's, other protocols', nobody's.
+# Any token is a method (RFC 9110, section 9.1): WebDAV's, Vault's, Exchange's, Varnish's, other protocols', any.
 METHODS = ["PROPFIND", "VERSION-CONTROL", "LIST", "RPC_IN_DATA", "BAN", "SOURCE", "M-SEARCH", "DESCRIBE", "TRACE"]
 METHODS += ["QUERY", "get", "GETS", "P", "CONNECTED", "!#$%&'*+-.^_`|~", "X" * 64]
 
@@ -359,7 +359,7 @@ def test_every_method_and_body_passes(start_hosts, one):
 
 @behaviour("host names")
 def test_expect_100_continue_passes_both_ways(start_hosts):
-    """The client waits for the backend's word before it sends the body; answers are nobody's business on the way."""
+    """The client waits for the backend's word before it sends the body; answers pass unread."""
 
     class Patient(EchoBackend):
         def serve(self, connection):
@@ -460,7 +460,7 @@ def test_what_a_trusted_proxy_says_is_kept_and_added_to(start_hosts, one):
 @behaviour("who the client is")
 @needs_hosts
 def test_a_trusted_proxys_next_request_may_be_for_any_site(start_hosts, one, two):
-    """It keeps connections for all its clients, and each request asks to be the last one: nobody gets a 421."""
+    """It keeps connections for all its clients, and each request asks to be the last one: no client gets a 421."""
     hosts = {"one.localhost": one, "two.localhost": two}
     proxy = start_hosts(hosts, more='trustedProxies = {"127.0.0.8"}')
     for source, connection in (("127.0.0.8", ["close"]), ("127.0.0.7", [])):
@@ -536,9 +536,9 @@ def test_a_websocket_opens_at_its_host(start_hosts, one, socket_site):
 
 @behaviour("WebSocket by host")
 @needs_hosts
-@pytest.mark.parametrize("behind", [0, 1, 5000], ids="{} bytes behind the handshake".format)
+@pytest.mark.parametrize("behind", [0, 1, 5000], ids="{} bytes after the handshake".format)
 def test_a_websocket_carries_any_bytes_both_ways(start_hosts, one, socket_site, behind):
-    """Those that came right behind the handshake too; what looks like a bad request is none any more."""
+    """The ones that came right after the handshake too; what looks like a bad request isn't one any more."""
     proxy = start_hosts({"one.localhost": one, "ws.localhost": socket_site})
     with proxy.connect() as client:
         data = (SMUGGLED + pattern(0, behind))[:behind]
@@ -615,7 +615,7 @@ def test_a_refused_upgrade_smuggles_nothing_past(start_hosts, one, two, way):
 @behaviour("WebSocket by host")
 @needs_hosts
 def test_nothing_passes_before_the_backend_has_answered(start_hosts, one, two):
-    """A request behind the handshake waits until it is known what it is. Waiting costs nothing."""
+    """A request after the handshake waits until it is known what it is. Waiting costs nothing."""
     proxy = start_hosts({"one.localhost": one, "two.localhost": two})
     with proxy.connect() as client:
         client.send(request_text("two.localhost", "/slow", headers=HANDSHAKE))
@@ -694,7 +694,7 @@ def test_no_other_upgrade_opens_a_gate(start_hosts, one, socket_site, headers):
     with proxy.connect() as client:
         client.send(request_text("ws.localhost", "/page", headers=headers) + body)
         assert receive_answer(client).site == "sockets"
-        if "Connection: close" in headers or body:  # behind a GET with a body, nothing more is read either
+        if "Connection: close" in headers or body:  # after a GET with a body, nothing more is read either
             client.expect_end()
         else:
             client.send(SMUGGLED)
@@ -888,7 +888,7 @@ def test_route_is_asked_for_each_request(start_hosts, one, two):
     ],
 )
 def test_when_route_fails_it_is_a_500_and_one_log_line(start_hosts, one, body, complaint):
-    """Not a line for each request. A text that is no name is a name that nobody has: 404."""
+    """Not a line for each request. A text that isn't a name is a name that no host has: 404."""
     proxy = start_hosts({"default": one}, more=f"function route(request) {body} end")
     statuses = {ask(proxy, "a").status for _ in range(3)}
     lines = proxy.errors().splitlines()
@@ -1120,7 +1120,7 @@ def test_it_explains_a_tls_port_in_use(command, tmp_path):
 
 @behaviour("host settings")
 def test_the_parts_own_config_works(command, strict, one, two):
-    """As it stands beside the program, with other ports."""
+    """As it is beside the program, with other ports."""
     if not strict:
         return
     text = pathlib.Path(command.program[-1]).with_name("config.lua").read_text()
@@ -1140,7 +1140,7 @@ def test_the_parts_own_config_works(command, strict, one, two):
 @needs_hosts
 @pytest.mark.parametrize("way", ["with the handshake", "a moment later"])
 def test_a_client_that_leaves_before_its_handshake_is_answered_is_noticed(start_hosts, one, way):
-    """The backend learns that it has gone, and need not answer; nobody's descriptors wait for that."""
+    """The backend learns that it has gone, and need not answer; no descriptors wait for that."""
 
     gone = threading.Event()
 
@@ -1167,7 +1167,7 @@ def test_a_client_that_leaves_before_its_handshake_is_answered_is_noticed(start_
 @behaviour("WebSocket by host")
 @needs_hosts
 def test_a_client_that_ends_its_side_behind_a_handshake_still_gets_the_answer(start_hosts, one, socket_site):
-    """And what it sent behind the handshake still gets to the backend, before the end."""
+    """And what it sent after the handshake still gets to the backend, before the end."""
     proxy = start_hosts({"one.localhost": one, "ws.localhost": socket_site})
     for behind in (b"", b"hello"):
         with proxy.connect() as client:

@@ -3,7 +3,7 @@
 The judges are others: h11, httptools and a strict little reader for requests, the ssl module for hellos.
 
 The modules are loaded into this process, since a program for each of some thousand cases would take minutes. They are
-taken off the list of loaded modules at once, so that they are nobody else's config or hosts.
+taken off the list of loaded modules at once, so that no other test finds them as its config or hosts.
 """
 
 import contextlib
@@ -105,11 +105,11 @@ def test_host_names_are_compared_without_case_port_or_last_dot(text, name):
     assert names.host_name(text) == name
 
 
-# Requests: what comes of them
+# Requests: what becomes of them
 
 
 class Pulled:
-    """A RequestReader from which all is pulled that it has, and what the backend gets."""
+    """A RequestReader; all that it has is pulled out, and what the backend gets."""
 
     def __init__(self, on_request=lambda request: None, trusted=False, address=ADDRESS):
         """Begin a connection; on_request(request) is called before anything of the request is in the output."""
@@ -158,7 +158,7 @@ class Pulled:
 
 
 class Outcome:
-    """What came of a client's bytes."""
+    """What became of a client's bytes."""
 
     def __init__(self, pieces, trusted=False, address=ADDRESS):
         """Feed the pieces, until there are no more or a request is refused."""
@@ -216,7 +216,7 @@ FORWARDED = b"X-Forwarded-For: 192.0.2.7"
 def judged_by_h11(data, to_the_end=True):
     """Return the requests in data as h11 sees them: method, target, headers, body, and whether it is complete.
 
-    Behind a last request there must be nothing, unless to_the_end is false.
+    After a last request there must be nothing, unless to_the_end is false.
     """
     judge = h11.Connection(h11.SERVER, max_incomplete_event_size=1_000_000)
     judge.receive_data(data)
@@ -232,7 +232,7 @@ def judged_by_h11(data, to_the_end=True):
             judge.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
             judge.send(h11.EndOfMessage())
             if judge.our_state is h11.MUST_CLOSE:
-                assert not (to_the_end and judge.trailing_data[0]), "there is something behind a last request"
+                assert not (to_the_end and judge.trailing_data[0]), "there is something after a last request"
                 return seen
             judge.start_next_cycle()
         else:
@@ -275,7 +275,7 @@ CHUNK = re.compile(rb"([1-9a-f][0-9a-f]*|0)\r\n")
 def judged_strictly(data):
     """Return the requests in data, each a method, a target, a body; stop at one that is not complete.
 
-    Nothing but the plainest way to write a request will do.
+    Only the plainest way to write a request passes.
     """
     seen = []
     while b"\r\n\r\n" in data:
@@ -285,7 +285,7 @@ def judged_strictly(data):
         headers = [HEADER_LINE.fullmatch(line).groups() for line in lines]
         values = {name.lower(): value for name, value in headers}
         for name in (b"host", b"content-length", b"transfer-encoding", b"x-forwarded-for", b"connection", b"upgrade"):
-            assert sum(name == other.lower() for other, _ in headers) <= 1, f"{name} stands twice in {head}"
+            assert sum(name == other.lower() for other, _ in headers) <= 1, f"{name} is in {head} twice"
         assert not (b"content-length" in values and b"transfer-encoding" in values), f"two lengths: {head}"
         assert values.get(b"transfer-encoding", b"chunked") == b"chunked", head
         assert b"x-forwarded-for" in values, head
@@ -385,7 +385,7 @@ REFUSED = {
     "Transfer-Encoding: identity": (400, request(b"Transfer-Encoding: identity")),
     "an empty Transfer-Encoding": (400, request(b"Transfer-Encoding:")),
     "chunked twice": (400, request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked")),
-    "chunked behind a vertical tab": (400, request(b"Transfer-Encoding: \x0bchunked")),
+    "chunked after a vertical tab": (400, request(b"Transfer-Encoding: \x0bchunked")),
     "Transfer-Encoding in HTTP/1.0": (400, request(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0")),
     "CONNECT": (400, request(start=b"CONNECT a.example:443 HTTP/1.1")),
     "CONNECT with a path": (400, request(start=b"CONNECT / HTTP/1.1")),
@@ -411,9 +411,9 @@ REFUSED = {
     "a method that llhttp does not know, and HTTP/0.9": (505, b"LIST /\r\n\r\n"),
     "two spaces in the first line": (400, request(start=b"GET  / HTTP/1.1")),
     "two spaces before the version": (400, request(start=b"GET /  HTTP/1.1")),
-    "a space behind the version": (400, request(start=b"GET / HTTP/1.1 ")),
+    "a space after the version": (400, request(start=b"GET / HTTP/1.1 ")),
     "bare LFs": (400, GET.replace(b"\r\n", b"\n")),
-    "a bare LF behind a header": (400, b"GET / HTTP/1.1\r\nHost: a.example\nX: 1\r\n\r\n"),
+    "a bare LF after a header": (400, b"GET / HTTP/1.1\r\nHost: a.example\nX: 1\r\n\r\n"),
     "a bare LF for the empty line": (400, b"GET / HTTP/1.1\r\nHost: a.example\r\n\n"),
     "a bare CR in a header": (400, request(b"X: 1\rY: 2")),
     "a NUL in a header": (400, request(b"X: 1\x002")),
@@ -449,7 +449,7 @@ BAD_CHUNKS = {
     "a size with 0x": b"0x5\r\nhello\r\n0\r\n\r\n",
     "a size with a sign": b"+5\r\nhello\r\n0\r\n\r\n",
     "a size with an underscore": b"1_0\r\n" + b"x" * 16 + b"\r\n0\r\n\r\n",
-    "a size behind a space": b" 5\r\nhello\r\n0\r\n\r\n",
+    "a size after a space": b" 5\r\nhello\r\n0\r\n\r\n",
     "a size before a space": b"5 \r\nhello\r\n0\r\n\r\n",
     "a size before a space and more": b"5 x\r\nhello\r\n0\r\n\r\n",
     "a bare CR before an extension": b"5\r;x\r\nhello\r\n0\r\n\r\n",
@@ -469,7 +469,7 @@ BAD_CHUNKS = {
     "a request for a trailer": b"0\r\nGET /second HTTP/1.1\r\nHost: a.example\r\n\r\n",
     "a trailer with a space before the colon": b"0\r\nX : y\r\n\r\n",
     "a folded trailer": b"0\r\nX: y\r\n z\r\n\r\n",
-    "a bare LF behind the last chunk": b"0\r\n\n",
+    "a bare LF after the last chunk": b"0\r\n\n",
     "a bare LF in a trailer": b"0\r\nX: y\nZ: 1\r\n\r\n",
 }
 
@@ -538,7 +538,7 @@ def test_an_absolute_target_in_http_1_0_names_the_host():
 
 
 def test_empty_lines_before_a_request_mean_nothing():
-    """Some clients send one behind a body (RFC 9112, section 2.2)."""
+    """Some clients send one after a body (RFC 9112, section 2.2)."""
     assert passed(b"\r\n\r\n" + GET + b"\r\n" + GET) == passed(GET) * 2
     outcome = Outcome([b"\r\n"] * 10000)
     assert outcome.reader.idle and not outcome.reader.in_head and outcome.output == b""
@@ -622,7 +622,7 @@ def test_connection_can_drop_no_header(version):
 
 
 def test_what_a_trusted_proxy_says_is_kept_and_added_to():
-    """All its values make one line, and its own address comes last; X_Forwarded_For is nobody's."""
+    """All its values make one line, and its own address comes last; X_Forwarded_For is dropped."""
     lines = [b"X-Forwarded-For: 10.0.0.1, 10.0.0.2", b"X_Forwarded_For: 1", b"x-forwarded-for:", b"X-Real-IP: 10.0.0.1"]
     output = passed(request(*lines, b"X-Forwarded-For: 10.0.0.3"), trusted=True)
     assert output.endswith(b"\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7\r\n\r\n")
@@ -631,7 +631,7 @@ def test_what_a_trusted_proxy_says_is_kept_and_added_to():
 
 
 def test_an_ipv6_address_is_written_as_it_is():
-    """Without brackets, as everybody does."""
+    """Without brackets, as all proxies do."""
     assert passed(GET, address="2001:db8::1").endswith(b"X-Forwarded-For: 2001:db8::1\r\n\r\n")
 
 
@@ -782,7 +782,7 @@ def test_an_idle_client_holds_no_bytes():
     ],
 )
 def test_nothing_is_read_behind_a_last_request(last):
-    """RFC 9112, section 9.6: what comes behind Connection: close is no request, however much it looks like one."""
+    """RFC 9112, section 9.6: what comes after Connection: close is not a request, however much it looks like one."""
     outcome = Outcome([last + GET, GET])
     assert outcome.output == passed(last) and len(outcome.requests) == 1 and outcome.refused is None
     assert not outcome.reader.idle and not outcome.reader.in_head
@@ -803,7 +803,7 @@ HANDSHAKE = request(b"Upgrade: WebSocket", b"Connection: keep-alive, Upgrade", b
 
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
 def test_a_websocket_waits_for_the_backend(pieces):
-    """What comes right behind the handshake is held; when the backend has agreed, all is passed on as it is."""
+    """What comes right after the handshake is held; when the backend has agreed, all is passed on as it is."""
     data = HANDSHAKE + b"\0\1\2GET"
     outcome = Outcome([data] if pieces == "whole" else bytes_of(data))
     reader = outcome.reader
@@ -901,7 +901,7 @@ def test_an_interim_answer_without_an_end_is_no_upgrade():
     ],
 )
 def test_any_other_upgrade_is_just_a_request(data):
-    """h2c would open a tunnel that nobody checks. The header is dropped, and requests go on."""
+    """h2c would open a tunnel that is not checked. The header is dropped, and requests go on."""
     outcome = Outcome([data.replace(b"HTTP/1.0\r\n", b"HTTP/1.0\r\nConnection: keep-alive\r\n") + GET])
     assert [request.upgrade for request in outcome.requests] == [False, False]
     assert b"upgrade" not in outcome.output.lower() and b"http2" not in outcome.output.lower()
@@ -1053,7 +1053,7 @@ def test_a_damaged_request_is_refused_or_understood_by_all_alike(sent, data):
         return
     if not outcome.refused:
         seen = judged_by_h11(outcome.for_judges(show=None))
-        if outcome.requests and outcome.requests[-1].closes_connection:  # h11 reads on behind a GET with a body
+        if outcome.requests and outcome.requests[-1].closes_connection:  # h11 reads on after a GET with a body
             judged = judged[: len(seen)]
         assert [(entry[0], entry[3], entry[4]) for entry in judged] == [(e[0], e[3], e[4]) for e in seen], sent
 
@@ -1224,16 +1224,16 @@ BAD_HELLOS = {
     "an empty record": b"\x16\x03\x01\x00\x00",
     "an empty record within": in_records(GOOD, 20)[:25] + b"\x16\x03\x01\x00\x00",
     "an alert within": in_records(GOOD, 20)[:25] + b"\x15\x03\x01\x00\x02\x01\x00",
-    "a record of 65535 bytes, of which nothing has come": b"\x16\x03\x01\xff\xff",
+    "a record of 65535 bytes, and nothing of it has come": b"\x16\x03\x01\xff\xff",
     "a record of 16385 bytes": b"\x16\x03\x01\x40\x01",
     "another message": b"\x16\x03\x03" + vector(2, b"\x02" + GOOD[1:]),
     "more in the record than the message": in_records(GOOD + b"\0", 999),
     "a message of 20,000 bytes": in_records(b"\1" + vector(3, bytes(20000)), 999),
-    "a message of 16 MB, of which four bytes have come": in_records(b"\1\xff\xff\xff", 999),
-    "something behind the extensions": in_records(message(sni(b"a.example"), tail=b"\0"), 999),
+    "a message of 16 MB, and four bytes of it have come": in_records(b"\1\xff\xff\xff", 999),
+    "something after the extensions": in_records(message(sni(b"a.example"), tail=b"\0"), 999),
     "two server_name extensions": in_records(message(sni(b"a.example"), sni(b"b.example")), 999),
     "no list in server_name": in_records(message((0, b"")), 999),
-    "something behind the list": in_records(message((0, sni(b"a.example")[1] + b"\0")), 999),
+    "something after the list": in_records(message((0, sni(b"a.example")[1] + b"\0")), 999),
     "a name that is shorter than its length": in_records(message((0, b"\0\x0c\0\0\x0aa.example")), 999),
     "a list that is shorter than its length": in_records(message((0, b"\0\x0d\0\0\x09a.example")), 999),
     "half an extension": in_records(
@@ -1246,13 +1246,13 @@ BAD_HELLOS = {
 
 @pytest.mark.parametrize("case", BAD_HELLOS)
 def test_a_bad_hello_is_a_decode_error(case):
-    """However it comes, and as soon as it can be known: a length that lies must not make anybody wait."""
+    """However it comes, and as soon as it can be known: a length that lies must not make a client wait."""
     assert alert_for([BAD_HELLOS[case]]) == alert_for(bytes_of(BAD_HELLOS[case])) == 50
     assert SslJudge().names_in(BAD_HELLOS[case]) in ([], [None], ["a.example"])
 
 
 def test_a_hello_of_16_kib_passes():
-    """15,000 and 16,000 bytes, and 16,384 with the records' headers, but not one more; what comes behind is its own."""
+    """15,000 and 16,000 bytes, and 16,384 with the records' headers, but not one more; what comes after is separate."""
     for count in (120, 128):
         hello = real_hello("a.example", protocols=["x" * 120 + str(number) for number in range(count)])
         assert 14_500 < len(hello) <= 16_384 and read_hello([hello]) == "a.example"
@@ -1351,7 +1351,7 @@ def test_an_alert_is_one_that_ssl_understands():
     ],
 )
 def test_a_proxy_header_says_who_the_client_is(version, client, server, as_read):
-    """An independent reader finds the two ends in it, and what comes behind; cut short, it waits for more."""
+    """An independent reader finds the two ends in it, and what comes after it; cut short, it waits for more."""
     header = proxy_protocol.proxy_header(version, client, server)
     *ends, rest = read_proxy_header(header + b"hello\r\n")
     assert rest == b"hello\r\n"
@@ -1373,7 +1373,7 @@ def test_proxy_headers_are_as_haproxy_has_them():
 
 
 def test_a_connection_of_our_own_has_no_client():
-    """UNKNOWN and LOCAL: a health check is nobody's."""
+    """UNKNOWN and LOCAL: a health check has no client."""
     assert proxy_protocol.own_check_header("v1") == b"PROXY UNKNOWN\r\n"
     assert proxy_protocol.own_check_header("v2") == bytes.fromhex("0d0a0d0a000d0a515549540a 20 00 0000")
     for version in ("v1", "v2"):

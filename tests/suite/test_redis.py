@@ -1,4 +1,4 @@
-"""Hosts that are in redis: looked up once, kept, and asked for anew when redis says that they have changed.
+"""Hosts that are in redis: looked up once, kept, and asked for again when redis says that they have changed.
 
 The redis is a real one, except where a test needs one that does the wrong thing at the right moment. What a test does
 to the sets takes effect when redis's word of it arrives, so a test waits for the effect, up to IN_FORCE.
@@ -176,7 +176,7 @@ def test_tls_has_a_default_of_its_own(start_redis, redis, one):
                 client.send(request_text("other.test"))
                 return receive_answer(client).site == "secure"
 
-        wait_until(is_served, "the default set is in force", IN_FORCE)
+        wait_until(is_served, "the default set is used", IN_FORCE)
         assert ask(proxy, "other.test").site == "one"
 
 
@@ -287,7 +287,7 @@ def test_a_change_is_in_force_within_100_ms(start_redis, redis, one, two):
         redis.set_backends("moving.test", site)
         times.append(wait_for(proxy, "moving.test", site.name))
     times.sort()
-    print(f"a change is in force after {1000 * times[10]:.1f} ms (median), {1000 * times[-1]:.1f} ms at most")
+    print(f"a change takes effect after {1000 * times[10]:.1f} ms (median), {1000 * times[-1]:.1f} ms at most")
     assert times[10] < 0.1
 
 
@@ -363,7 +363,7 @@ def test_two_proxies_share_one_redis(start_redis, redis, one, two):
 @behaviour("follows redis")
 @pytest.mark.parametrize("moment", ["before the first reply", "between the replies", "all keys"])
 def test_an_answer_that_a_change_has_overtaken_is_used_and_not_kept(start_redis, one, two, moment):
-    """It was true when it was asked for; the next client asks anew."""
+    """It was true when it was asked for; the next client asks again."""
     sites = iter([one, two, two])
 
     def answer(command):
@@ -437,7 +437,7 @@ def test_expiry_in_a_real_redis_ends_a_route(start_redis, redis, one):
 
 @behaviour("follows redis")
 def test_after_swapdb_a_cut_connection_brings_the_new_routes(start_redis, redis, one, two):
-    """redis tells nobody about SWAPDB; README.md has the command that helps."""
+    """redis tells no client about SWAPDB; README.md has the command that helps."""
     redis.set_backends("a.test", one)
     redis.make_client(db=3).sadd("hostnames:a.test:backends", member(two))
     proxy = start_redis(redis)
@@ -462,7 +462,7 @@ def ask_together(proxy, host, count):
 
 @behaviour("follows redis")
 def test_a_hundred_clients_of_one_unknown_name_are_one_look_up(start_redis, redis, one):
-    """They come at once, while redis takes 0.2 s to answer. After that, nobody makes another."""
+    """They come at once, while redis takes 0.2 s to answer. After that, no client makes another."""
     redis.set_backends("a.test", one)
     proxy = start_redis(redis)
     redis.client.client_pause(200)
@@ -478,7 +478,7 @@ def test_a_hundred_clients_of_one_unknown_name_are_one_look_up(start_redis, redi
 
 @behaviour("follows redis")
 def test_a_name_that_nobody_has_is_asked_for_once_too(start_redis, redis, one):
-    """And the default with it. A name that somebody changes elsewhere costs nothing either."""
+    """And the default with it. A name that is changed elsewhere costs nothing either."""
     redis.set_backends("a.test", one)
     proxy = start_redis(redis)
     assert ask(proxy, "a.test").site == "one"
@@ -823,7 +823,7 @@ def test_it_explains_a_wrong_setting_of_redis(command, tmp_path, config, words):
 
 @behaviour("follows redis")
 def test_the_parts_own_config_works_with_redis(command, strict, redis, one, two):
-    """As it stands beside the program, with other ports; so does what is only a comment in it."""
+    """As it is beside the program, with other ports; so does what is only a comment in it."""
     if not strict:
         return
     text = pathlib.Path(command.program[-1]).with_name("config.lua").read_text()

@@ -42,9 +42,9 @@ def two():
 
 
 def change(proxy, redis, name, *backends, witness):
-    """Make these the backends of a host, and wait until the proxy has been told; nobody asks for that host meanwhile.
+    """Make these the backends of a host, and wait until the proxy knows; no client asks for that host meanwhile.
 
-    What is told last has come last: the news of another host, whose one backend is the witness.
+    The last news comes last: it is about another host, whose one backend is the witness.
     """
     redis.set_backends(name, *backends)
     redis.set_backends(f"after.{name}", witness)
@@ -63,7 +63,7 @@ def test_a_backend_that_hangs_is_taken_out_while_clients_try_it(start_redis, red
             client.send(request_text("a.test"))
         wait_until(lambda: len(one.seen) == 2, "the other one has got two clients")
         change(proxy, redis, "a.test", one, witness=one)
-        assert ask(proxy, "a.test").site == "one", "the new set is in force, and its balance made"
+        assert ask(proxy, "a.test").site == "one", "the new set is used, and its balance made"
         assert [receive_answer(client).site for client in clients] == 4 * ["one"]
         for client in clients:
             assert ask(proxy, "a.test").site == "one"
@@ -92,7 +92,7 @@ def test_a_client_may_take_its_time_for_each_backend_though_the_set_changes_mean
             first.close()
             wait_until(lambda: is_connecting_to(second.port), "it waits for the second one")
             change(proxy, redis, "a.test", first, second, one, witness=one)
-            assert ask(proxy, "a.test").site == "one", "the new set is in force"
+            assert ask(proxy, "a.test").site == "one", "the new set is used"
             for filler in second.fillers:
                 filler.close()
             second.listener.settimeout(PATIENCE)
@@ -123,7 +123,7 @@ def test_a_client_goes_on_to_the_backends_that_have_replaced_its_own(start_redis
             for number in range(changes):
                 down = [f"127.1.2.{number}:{free_port()}"]  # another address each time, and one that stays
                 change(proxy, redis, "a.test", *down, one, witness=one)
-                assert ask(proxy, "a.test").site == "one", "the new set is in force"
+                assert ask(proxy, "a.test").site == "one", "the new set is used"
             answer = receive_answer(client)
         assert (answer.status, answer.site) == (200, "one"), "Hint: which set are the next attempts made on?"
         proxy.check_unharmed()
@@ -141,7 +141,7 @@ def test_no_backend_is_tried_twice_though_its_set_is_replaced_and_put_back(start
             client.send(request_text("a.test"))
             wait_until(lambda: is_connecting_to(hanging.port), "it waits for its backend")
             change(proxy, redis, "a.test", one, witness=one)
-            assert ask(proxy, "a.test").site == "one", "the new set is in force"
+            assert ask(proxy, "a.test").site == "one", "the new set is used"
             change(proxy, redis, "a.test", hanging, witness=one)
             with proxy.connect(timeout=LONG_PATIENCE) as other:
                 other.send(request_text("a.test"))  # so that the change is known
@@ -173,7 +173,7 @@ def test_turns_go_on_though_the_set_changes_with_each_client(start_redis, redis,
 
 @behaviour("follows redis")
 def test_a_change_of_a_thousand_backends_holds_nobody_up(start_redis, redis, one):
-    """By the clients' addresses: one of them goes and another comes, and all is in force in a moment."""
+    """By the clients' addresses: one of them goes and another comes, and all takes effect in a moment."""
     with Site("thousand", host="0.0.0.0") as site:
         members = [f"127.2.{number >> 8}.{number & 255}:{site.port}" for number in range(1001)]
         redis.set_backends("a.test", *members[:-1])
@@ -203,7 +203,7 @@ def test_a_client_of_the_set_before_does_not_see_to_the_backends_of_the_new_one(
             client.send(request_text("a.test"))
         wait_until(lambda: "left out" in proxy.errors(), "it has noticed that a backend is down")
         change(proxy, redis, "a.test", down, one, witness=one)
-        assert ask(proxy, "a.test").site == "one", "the new set is in force"
+        assert ask(proxy, "a.test").site == "one", "the new set is used"
         stack.enter_context(Site("back", port=down))
         assert {receive_answer(client).site for client in clients} <= {"one", "back"}  # one of them waits for 1.5 s
         wait_until(lambda: ask(proxy, "a.test").site == "back", "the one that was left out gets clients again")
@@ -243,7 +243,7 @@ HUGE = """
 
 @behaviour("follows redis")
 def test_a_huge_set_is_no_trouble_to_the_others(start_redis, redis, one):
-    """200,000 members, 20 MB, and a list of as many: it is of no use, one line says so, and redis stays connected."""
+    """200,000 members, 20 MB, and a list of as many: it is ignored, one line says so, and redis stays connected."""
     redis.set_backends("a.test", one)
     redis.client.eval(HUGE, 1, "hostnames:set.test:backends", "sadd")
     redis.client.eval(HUGE, 1, "frontend:list.test", "rpush")
@@ -334,7 +334,7 @@ def test_a_client_that_leaves_while_its_host_is_looked_up_is_noticed(start_redis
         with proxy.connect() as client:
             client.send(request_text("ws.test", headers=handshake))
         wait_until(lambda: silent.received, "the handshake has arrived")
-        wait_until(lambda: silent.ends, "the backend is told of the end")
+        wait_until(lambda: silent.ends, "the backend hears of the end")
         proxy.check_unharmed()
 
 
@@ -348,7 +348,7 @@ def test_after_an_answer_that_was_overtaken_the_balance_still_works(start_redis,
         proxy = start_redis(fake, balance="least_conn")
         assert ask(proxy, "a.test").site == "one"
         fake.push(invalidation("a.test"))
-        wait_until(lambda: ask(proxy, "a.test").site and fake.asked("hostnames:a.test:backends") > 1, "it asks anew")
+        wait_until(lambda: ask(proxy, "a.test").site and fake.asked("hostnames:a.test:backends") > 1, "it asks again")
         assert [ask(proxy, "a.test").site for _ in range(6)] == 6 * ["one"]
         proxy.check_unharmed()
 
@@ -363,7 +363,7 @@ ODD_NUMBERS = {
 @behaviour("Lua asks redis")
 @pytest.mark.parametrize("kind", ODD_NUMBERS)
 def test_a_number_that_lua_cannot_have_is_an_error(start_redis, one, kind):
-    """NaN can't be a key in Lua, and it would end the whole program; nor is what is no number of 64 bits of any use."""
+    """NaN can't be a key in Lua, and it would end the whole program; nor can a number be that has more than 64 bits."""
     more = 'function route(request) local _, why = redis.get("x"); return why == "an odd reply" and "one.test" end'
     with FakeRedis({"get x": ODD_NUMBERS[kind]}) as fake:
         proxy = start_redis(fake, {"one.test": one}, more=more)
@@ -411,7 +411,7 @@ def test_what_route_has_made_goes_with_the_client_that_it_waits_for(start_redis,
 
 @behaviour("Lua asks redis")
 def test_what_the_config_has_done_to_the_table_redis_keeps_no_function_out(start_redis, redis, one):
-    """A metatable of its own, which objects to whatever is new."""
+    """Its own metatable, which objects to whatever is new."""
     redis.client.set("x", "one.test")
     more = """
         setmetatable(redis, {__newindex = function() error("no more settings") end})

@@ -1,4 +1,4 @@
-"""Redis may be away, wrong, slow or mad: what is known stays in force, and no request to a known host fails."""
+"""Redis may be away, wrong, slow or mad: what is known still holds, and no request to a known host fails."""
 
 import contextlib
 import functools
@@ -133,11 +133,11 @@ def traffic(start_redis, redis, one, two):
 
 @behaviour("outlives redis")
 def test_redis_is_killed_and_started_anew_under_traffic(traffic, redis, one, two):
-    """Not one request fails; the new redis has other data, and they are in force."""
+    """Not one request fails; the new redis has other data, and they are used."""
     proxy, requests = traffic()
     with requests:
         redis.set_backends("one.test", two)
-        redis.client.save()  # what it finds when it is started anew
+        redis.client.save()  # what it finds when it is restarted
         redis.set_backends("one.test", one)
         requests.go_on()
         wait_for(proxy, "one.test", "one")
@@ -202,7 +202,7 @@ def test_redis_pauses_under_traffic(traffic, redis, one, two):
 
 @behaviour("outlives redis")
 def test_its_connection_is_closed_again_and_again_under_traffic(traffic, redis, one, two):
-    """CLIENT KILL: it connects anew each time, and knows of changes that were made in between."""
+    """CLIENT KILL: it connects again each time, and knows of changes that were made in between."""
     proxy, requests = traffic()
     with requests:
         for site in (two, one, two, one):
@@ -217,7 +217,7 @@ def test_its_connection_is_closed_again_and_again_under_traffic(traffic, redis, 
 
 @behaviour("outlives redis")
 def test_no_descriptor_is_lost_with_the_connection(traffic, redis):
-    """Each time that the connection is closed, and while there is nobody to connect to."""
+    """Each time that the connection is closed, and while there is no redis to connect to."""
     proxy, _ = traffic()
     before = proxy.open_files()
     for number in range(3):
@@ -310,10 +310,10 @@ def test_a_redis_before_6_is_named_in_one_line(start_redis, one):
 
 
 class Talker(Backend):
-    """Says always the same, as often as somebody connects, or says something."""
+    """Says always the same, whenever a client connects, or says something."""
 
     def __init__(self, text, **options):
-        """Take the text (bytes); None: end the connection."""
+        """The text is bytes; None: end the connection."""
         self.text = text
         super().__init__(**options)
 
@@ -394,7 +394,7 @@ def test_a_reply_of_an_odd_kind_does_no_harm(start_redis, one, question):
 @behaviour("outlives redis")
 @pytest.mark.parametrize("error", ["LOADING Redis is loading the dataset in memory", "BUSY Redis is busy", "NOPERM no"])
 def test_an_error_that_is_not_about_the_key_is_no_answer(start_redis, one, error):
-    """A redis that still loads its data, or is busy with a script: what was known stays in force; else it is a 503."""
+    """A redis that still loads its data, or is busy with a script: what was known still holds; else it is a 503."""
     with FakeRedis({"SRANDMEMBER hostnames:a.test:backends": set_reply(member(one))}) as fake:
         proxy = start_redis(fake)
         assert ask(proxy, "a.test").site == "one"
@@ -416,10 +416,10 @@ def test_an_error_that_is_not_about_the_key_is_no_answer(start_redis, one, error
 
 @behaviour("outlives redis")
 def test_a_greeting_that_is_never_answered_is_given_up(start_redis, one):
-    """After two seconds; then it connects anew."""
+    """After two seconds; then it connects again."""
     with FakeRedis({"HELLO": None}) as fake:
         proxy = start_redis(fake, {"config.test": one})
-        wait_until(lambda: len(fake.connections) > 1, "it has connected anew", LONG_PATIENCE)
+        wait_until(lambda: len(fake.connections) > 1, "it has connected again", LONG_PATIENCE)
         assert ask(proxy, "config.test").site == "one"
         fake.replies["HELLO"] = b"%0\r\n"
         fake.replies["SRANDMEMBER"] = set_reply(member(one))
@@ -430,7 +430,7 @@ class CutsOff(FakeRedis):
     """A redis that ends each connection: after the greeting, or when told to; it notes when each one began."""
 
     def __init__(self, replies=None, at_once=False, **options):
-        """Take the replies, and whether connections end right after the greeting."""
+        """Say these replies; `ends` says whether connections end right after the greeting."""
         self.began = []  # seconds
         self.at_once = at_once
         super().__init__({"CLIENT": self.greeted, **(replies or {})}, **options)

@@ -1,4 +1,4 @@
-"""The config's Lua asks redis: redis.get(key) looks as if it waited for the answer, and holds up nobody."""
+"""The config's Lua asks redis: redis.get(key) looks as if it waited for the answer, and holds up no client."""
 
 import contextlib
 import time
@@ -45,7 +45,7 @@ ALIAS = """
 
 @behaviour("Lua asks redis")
 def test_route_asks_redis_for_an_alias(start_redis, redis, one, two):
-    """What is not there is nil. The name may be one of the config's or one of redis's; a change is in force at once."""
+    """What is not there is nil. The name may be in the config or in redis; a change takes effect at once."""
     redis.set_backends("two.test", two)
     proxy = start_redis(redis, {"one.test": one}, more=ALIAS)
     assert ask(proxy, "one.test").site == "one"
@@ -246,7 +246,7 @@ def test_while_one_waits_the_others_are_served(start_redis, redis, one, two):
 
 @behaviour("Lua asks redis")
 def test_everybody_gets_the_answer_to_their_own_question(start_redis, redis, one, two):
-    """A hundred ask at once, each two questions, the second of which depends on the first answer."""
+    """A hundred ask at once, each two questions; the second depends on the first answer."""
     for number in range(100):
         redis.client.set(f"alias:h{number}.test", f"step:{number}")
         redis.client.set(f"step:{number}", ("one.test", "two.test")[number % 3 == 0])
@@ -271,7 +271,7 @@ def leave(port, data, way):
 
 @behaviour("Lua asks redis")
 def test_clients_that_leave_while_route_waits_are_no_trouble(start_redis, redis, one):
-    """Their questions are answered to nobody, and their descriptors closed."""
+    """The answers to their questions are dropped, and their descriptors closed."""
     redis.client.set("alias:a.test", "one.test")
     proxy = start_redis(redis, {"one.test": one}, more=ALIAS, tls=True)
     leave(proxy.tls_port, hello_bytes("a.test"), "close")
@@ -366,7 +366,7 @@ def test_when_route_fails_behind_a_question_it_is_a_500_and_one_log_line(start_r
 
 @behaviour("Lua asks redis")
 def test_a_config_may_catch_what_goes_wrong_around_a_question(start_redis, redis, one):
-    """A call that waits may stand inside pcall, and in a function of the config's own."""
+    """A call that waits may be inside pcall, and in the config's own functions."""
     redis.client.set("alias", "one.test")
     more = """
         local function look(key) return redis.get(key) end
@@ -392,7 +392,7 @@ def test_a_config_may_do_what_it_likes_to_the_methods_of_strings(start_redis, re
 @behaviour("Lua asks redis")
 @pytest.mark.parametrize("place", ["while the config runs", "in balance"])
 def test_redis_can_be_asked_in_route_alone(command, start_redis, redis, one, two, place):
-    """Where nobody could wait for the answer, there is nothing to call, and one line says so, or it has no effect."""
+    """Where nothing could wait for the answer, there is nothing to call, and one line says so, or it has no effect."""
     redis.set_backends("a.test", one, two)
     if place == "in balance":
         proxy = start_redis(redis, more="function balance(backends) return redis.get('a') end")

@@ -95,7 +95,7 @@ BAD = {  # what -> a request that is answered with 400
     "chunked twice": post("Transfer-Encoding: chunked, chunked"),
     "chunked in two lines": post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
     "xchunked": post("Transfer-Encoding: xchunked"),
-    "chunked behind a control character": post("Transfer-Encoding: \x0bchunked"),
+    "chunked after a control character": post("Transfer-Encoding: \x0bchunked"),
     "chunked with a parameter": post("Transfer-Encoding: chunked;x=1"),
     "identity": post("Transfer-Encoding: identity"),
     "an empty encoding": post("Transfer-Encoding:"),
@@ -156,8 +156,8 @@ BAD = {  # what -> a request that is answered with 400
     "a blank before a chunk's size": chunks(b" 5\r\nhello\r\n0\r\n\r\n"),
     "a chunk of 65 bits": chunks(b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
     "a chunk that is too long": chunks(b"5\r\nhello!\r\n0\r\n\r\n"),
-    "a chunk with LF behind its size": chunks(b"5\nhello\r\n0\r\n\r\n"),
-    "a chunk with LF behind it": chunks(b"5\r\nhello\n0\r\n\r\n"),
+    "a chunk with LF after its size": chunks(b"5\nhello\r\n0\r\n\r\n"),
+    "a chunk with LF after it": chunks(b"5\r\nhello\n0\r\n\r\n"),
     "a chunk with LF in its extension": chunks(b"5;x\ny\r\nhello\r\n0\r\n\r\n"),
     "a chunk with CR in its extension": chunks(b"5;x\ry\r\nhello\r\n0\r\n\r\n"),
     "an extension of 20 KB": chunks(b"5;" + bytes(20_000).replace(b"\0", b"x") + b"\r\nhello\r\n0\r\n\r\n"),
@@ -177,7 +177,7 @@ OTHERS = {  # what -> a request, and the status that it is answered with
 
 
 def refused(proxy, data, status):
-    """Return what is wrong with the answer to a bad request, alone and then behind a sound one; None if nothing is."""
+    """Return what is wrong with the answer to a bad request, alone and then after a sound one; None if nothing is."""
     for before in (b"", SOUND):
         with proxy.connect() as client:
             try:
@@ -191,7 +191,7 @@ def refused(proxy, data, status):
                 assert answer.fields["connection"] == "close" and str(status).encode() in answer.body, str(answer)
                 client.expect_end()
             except AssertionError as error:
-                return f"{'behind a sound request: ' if before else ''}{error}"
+                return f"{'after a sound request: ' if before else ''}{error}"
     return None
 
 
@@ -222,7 +222,7 @@ def test_what_is_only_unusual_is_not_refused(start_hosts, site):
         "a hundred headers": get(*(f"X-{number}: {number}" for number in range(100))),
         "three cookies of 6 KB, as single sign-on has them": get(*["Cookie: " + "x" * 6000] * 3),
         "the longest head": get(f"X-Long: {'x' * (32768 - len(get('X-Long: ')))}"),
-        "no blank behind a colon": get("X-One:1", host="Host:a"),
+        "no blank after a colon": get("X-One:1", host="Host:a"),
         "many blanks and tabs": get("X-One: \t  1 \t ", host="Host:   a  "),
         "a length with zeros": post("Content-Length: 0005", body=b"hello"),
         "chunked in capitals": post("Transfer-Encoding: CHUNKED"),
@@ -239,9 +239,9 @@ def test_what_is_only_unusual_is_not_refused(start_hosts, site):
             first=f"GET /bad{bytes(range(128, 256)).decode('latin-1')}?\x80\xff HTTP/1.1"
         ),
         "an absolute target with a path in UTF-8": get(first="GET http://a/bad/caf\xc3\xa9 HTTP/1.1"),
-        "a Host with no port behind its colon": get(host="Host: a:"),
+        "a Host with no port after its colon": get(host="Host: a:"),
         "a Host with a port with zeros": get(host="Host: a:000080"),
-        "a method that nobody knows": get(first="LIST /bad HTTP/1.1"),
+        "an unknown method": get(first="LIST /bad HTTP/1.1"),
         "OPTIONS of all": get(first="OPTIONS * HTTP/1.1"),
     }
     for what, data in unusual.items():
@@ -377,7 +377,7 @@ FAILING_ROUTE = 'function route(request) if request.target == "/error" then erro
 
 @pytest.fixture
 def refusing(start_hosts, site):
-    """A proxy whose hosts are `a`, a site; `down`, where nobody listens; `full`, where no connect is answered."""
+    """A proxy whose hosts are `a`, a site; `down`, where no server listens; `full`, where no connect is answered."""
     with FullBackend() as full:
         hosts = {"a": site, "down": free_port(), "full": full}
         proxy = start_hosts(hosts, connectTimeout=300, headTimeout=500, more=FAILING_ROUTE)
@@ -505,7 +505,7 @@ def test_an_answer_that_breaks_off_is_not_followed_by_a_502(start_hosts, site, b
             assert client.receive_exactly(len(begun)) == begun
             with contextlib.suppress(AssertionError) if end == "reset" else contextlib.nullcontext():
                 client.expect_end()
-            assert client.received == len(begun), "there is something after the answer that has broken off"
+            assert client.received == len(begun), "there is something after the answer that was cut short"
         proxy.check_unharmed()
 
 
@@ -655,7 +655,7 @@ def test_a_client_that_ends_in_the_middle_of_a_head_is_told(start_hosts, site):
 
 @behaviour("refusals")
 def test_a_backend_that_is_down_is_one_log_line(start_hosts, site):
-    """However many clients are told so; the backend that comes back is served again."""
+    """However many clients hear so; the backend that comes back is used again."""
     port = free_port()
     proxy = start_hosts({"default": port})
     for _ in range(5):
@@ -669,7 +669,7 @@ def test_a_backend_that_is_down_is_one_log_line(start_hosts, site):
 
 
 def settled_files(proxy):
-    """Return how many descriptors it has open when it has served somebody, and let go of that connection."""
+    """Return how many descriptors it has open when it has served a client, and let go of that connection."""
     ask(proxy, "a")
     return wait_until_still(proxy.open_files, still=0.2)
 
@@ -733,7 +733,7 @@ TEDIOUS = {
     "chunks of one byte": (chunks(b""), b"1\r\nx\r\n"),
     "tiny requests": (b"", b"GET / HTTP/1.1\r\nHost:sink\r\n\r\n"),
     "requests with many headers": (b"", b"GET / HTTP/1.1\r\nHost:sink\r\n" + 100 * b"a:\r\n" + b"\r\n"),
-    "tiny chunks behind big ones": (chunks(b""), b"40000\r\n" + bytes(0x40000) + b"\r\n" + 20_000 * b"1\r\nx\r\n"),
+    "tiny chunks after big ones": (chunks(b""), b"40000\r\n" + bytes(0x40000) + b"\r\n" + 20_000 * b"1\r\nx\r\n"),
 }
 
 
@@ -835,14 +835,14 @@ STATES = {  # what a client may be in the middle of -> what it has sent by then
     "waiting for an answer": request_text("a", "/silent"),
     "waiting for two": 2 * request_text("a", "/silent"),
     "a handshake without an answer": request_text("a", "/silent", headers=HANDSHAKE),
-    "bytes behind a handshake": request_text("a", "/slow", headers=HANDSHAKE) + b"x" * 1000,
+    "bytes after a handshake": request_text("a", "/slow", headers=HANDSHAKE) + b"x" * 1000,
     "idle": SOUND,
     "refused": get(host=None),
-    "refused behind an answer": SOUND + get(host=None),
-    "refused behind one that does not come": request_text("a", "/silent") + get(host=None),
+    "refused after an answer": SOUND + get(host=None),
+    "refused after one that does not come": request_text("a", "/silent") + get(host=None),
     "refused in the middle of a body": request_text("b", method="POST", headers=["Content-Length: 10"]) + b"half",
     "no connect is answered": request_text("full", method="POST", headers=["Content-Length: 10"]) + b"half",
-    "nobody listens": request_text("down"),
+    "no server listens": request_text("down"),
 }
 
 
@@ -874,7 +874,7 @@ def test_clients_may_vanish_in_the_middle_of_anything(start_hosts, site, moment)
                         (client.close if way == "close" else client.reset)()
                     assert proxy.is_alive(), f"{what}, {way}: {proxy.errors()}"
             check_quiet(proxy, seconds=0.5)
-            site.go.set()  # what stands behind a handshake, its end included, waits for the answer to that
+            site.go.set()  # what comes after a handshake, its end included, waits for the answer to that
             wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before")
         assert ask(proxy, "a").site == "one"
         proxy.check_unharmed()
@@ -897,7 +897,7 @@ def test_it_stops_cleanly_whatever_its_clients_are_doing(start_hosts, site):
 
 @behaviour("refusals")
 def test_what_comes_while_one_backend_is_tried_reaches_the_next_one_whole(start_hosts, site):
-    """A megabyte of a body, and another request behind it; the first backend does not answer the connect."""
+    """A megabyte of a body, and another request after it; the first backend does not answer the connect."""
     with FullBackend() as full:
         host = host_text(full, site, connectTimeout=400, sendProxyProtocol="v1")
         site.proxy_protocol = True
@@ -940,7 +940,7 @@ def test_both_doors_wait_for_descriptors(start_hosts, site):
 
 @behaviour("refusals")
 def test_waiting_costs_no_cpu(start_hosts, site):
-    """For a head, for the client to read why it was refused, for the backend to answer before that, for nobody."""
+    """For a head, for the client to read why it was refused, for the backend to answer before that, for nothing."""
     proxy = start_hosts({"a": site}, more="headTimeout = 60000")
     with contextlib.ExitStack() as stack:
 
@@ -1002,7 +1002,7 @@ class Troublemaker(threading.Thread):
         self.deadline = time.monotonic() + seconds
 
     def run(self):
-        """Do one thing after another; what comes of it doesn't matter here."""
+        """Do one thing after another; the results don't matter here."""
         while time.monotonic() < self.deadline:
             with contextlib.suppress(AssertionError), self.proxy.connect(timeout=0.5) as client:
                 self.trouble(client)
@@ -1060,7 +1060,7 @@ def test_a_random_mix_of_troublemakers_leaves_nothing_behind(start_hosts, site):
             answers += 1
             time.sleep(0.01)
         assert answers > 5
-        hanging.close()  # one connect or other may have got into its queue, where nobody answers
+        hanging.close()  # one connect or other may have got into its queue, where no server answers
         wait_until(lambda: proxy.open_files() <= before, f"{before} open descriptors, as before (seed {seed})", 8)
         check_quiet(proxy, seconds=0.3)
         with proxy.connect(source="127.0.0.9") as client:

@@ -130,7 +130,7 @@ def test_20_mb_each_way_with_the_right_checksums(start_hosts, authority, one, tw
 
 @behaviour("by server name")
 def test_without_a_name_the_default_is_served(start_hosts, authority, one, two):
-    """Old clients, and those that were given an address, send none."""
+    """Old clients, and clients that were given an address, send none."""
     proxy = start_hosts({"one.localhost": one, "default": two}, tls=True)
     context = ssl.create_default_context()
     authority.configure_trust(context)
@@ -157,7 +157,7 @@ def test_http_and_tls_are_served_side_by_side(start_hosts, authority, one, recor
 @pytest.mark.parametrize("way", ["in two pieces", "byte by byte", "in two records", "in records of one byte"])
 @pytest.mark.parametrize("version", [None, ssl.TLSVersion.TLSv1_2], ids=["any version", "TLSv1_2"])
 def test_the_hello_may_come_in_pieces_and_reaches_the_backend_unchanged(start_hosts, one, record, way, version):
-    """Where it is cut means nothing, not even in the middle of the name. What comes right behind it goes along."""
+    """Where it is cut means nothing, not even in the middle of the name. What comes right after it goes along."""
     proxy = start_hosts({"loc.one.localhost": record, "localhost": one, "default": one}, tls=True)
     hello = hello_bytes("loc.one.localhost", version)
     middle = hello.index(b"one.localhost")
@@ -172,7 +172,7 @@ def test_the_hello_may_come_in_pieces_and_reaches_the_backend_unchanged(start_ho
         elif way == "in two pieces":
             send_byte_by_byte(client, hello[:1], pause=0)
             client.send(hello[1:middle])
-            wait_until(lambda: len(record.connections) == 0, "nobody is connected yet")
+            wait_until(lambda: len(record.connections) == 0, "no client is connected yet")
             send_byte_by_byte(client, hello[middle : middle + 1], pause=0.05)
             client.send(hello[middle + 1 :] + b"and more")
         else:
@@ -403,7 +403,7 @@ def test_a_flood_of_half_hellos_holds_no_descriptors(start_hosts, one):
 
 @behaviour("Lua names the host")
 def test_on_tls_route_sees_the_name_and_nothing_else(start_hosts, authority, one, two):
-    """Method, target and headers are nil: nobody can read them. What it returns counts as it does for HTTP."""
+    """Method, target and headers are nil: they can't be read. What it returns counts as it does for HTTP."""
     more = """
         function route(request)
           if request.host == nil then return "nobody.example" end

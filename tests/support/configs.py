@@ -4,7 +4,7 @@ from support.peers import HOST
 
 
 def lua(value):
-    """Return a value of Python's as Lua has it."""
+    """Return a Python value as Lua has it."""
     return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
 
 

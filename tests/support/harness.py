@@ -34,7 +34,7 @@ CONFIG_BY_HOST = (
     'listenPort = "{port}"\nhosts = {default = {backends = {{address = "{backend_host}", port = "{backend_port}"}}}}\n'
 )
 # What a client says first to a proxy that reads HTTP, so that it may then send any bytes it likes: they are the body of
-# this request, which is longer than any of them will ever be. The answer may be any bytes, too, as nobody reads it.
+# this request, which is longer than any of them will ever be. The answer may be any bytes, too: it is not read.
 OPENING = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % 10**15
 
 
@@ -42,9 +42,9 @@ class Command:
     """How to start a proxy: a list of words, with {port}, {backend_host}, {backend_port} or {config} among them."""
 
     def __init__(self, words: list[str], config: str = CONFIG, forgiving: bool = False, by_host: bool = False):
-        """Take the words as they are; `config` is the config file's text, with the same words in braces.
+        """The words stay as they are; `config` is the config file's text, with the same words in braces.
 
-        A `forgiving` one is somebody's own, and may write what it likes into its log. With a config that is `by_host`,
+        A `forgiving` one is a student's, and may write what it likes into its log. With a config that is `by_host`,
         the proxy reads HTTP: see Proxy.
         """
         self.words = words
@@ -76,7 +76,7 @@ class CommandByRedis(Command):
     databases = itertools.cycle(range(16))  # of a redis-server: for each run the next, so that runs don't meet
 
     def __init__(self, words: list[str], redis):
-        """Take the words, as Command does, and a RedisServer."""
+        """The words are as in Command; the redis is a RedisServer."""
         super().__init__(words, by_host=True)
         self.redis = redis
 
@@ -185,9 +185,9 @@ def check_one_line(run: subprocess.CompletedProcess, *words: str) -> str:
 
 
 def check_complaint(run, *words):
-    """Raise AssertionError unless somebody's program has ended in failure, and has said one of these words.
+    """Raise AssertionError unless a student's program has ended in failure, and has said one of these words.
 
-    The contract for everybody's proxy: any failing status, a few lines, in capitals or not, wherever.
+    The contract for any proxy: any failing status, a few lines, in capitals or not, wherever.
     """
     printed = run.stdout + run.stderr
     assert run.returncode != 0, with_output("exit status 0, after a bad start. Hint: end with status 1", printed)
@@ -211,7 +211,7 @@ def tcp_queues():
 def fields_of_tables():
     """Yield the fields of each line of the kernel's tables of TCP sockets.
 
-    Sockets in TIME_WAIT (06), which a benchmark leaves behind by the thousand, no longer belong to anybody: left out.
+    Sockets in TIME_WAIT (06) are left out: a benchmark leaves thousands, and they belong to no process any more.
     """
     return (line.split() for line in lines_of_tables() if " 06 " not in line)
 
@@ -224,7 +224,7 @@ def port_in(address):
 def lines_of_tables(listening=False):
     """Yield the lines of the kernel's two tables of TCP sockets, or only those of sockets that are `listening`.
 
-    These stand at the beginning of a table, and the kernel makes the rest of it only if somebody reads that far.
+    These are at the beginning of a table, and the kernel makes the rest of it only for a reader that gets that far.
     psutil.net_connections reads all of it, and every process's descriptors, to say whose each is: with 68,000 sockets
     in TIME_WAIT it took 1.7 s, and this 23 ms.
     """
@@ -249,12 +249,12 @@ def tcp_timers():
 
 
 def is_listening(port):
-    """Tell whether something listens on a port, without connecting to it."""
+    """Return True if something listens on a port, without connecting to it."""
     return any(f":{port:04X} " in line for line in lines_of_tables(listening=True))
 
 
 def is_connecting_to(port):
-    """Tell whether a connect to a port is still unanswered."""
+    """Return True if a connect to a port is still unanswered."""
     return connects_to(port) > 0
 
 
@@ -275,7 +275,7 @@ def is_somebody_waiting(port):
 
 
 def has_unread_bytes(port):
-    """Tell whether bytes that were sent to a server's port have not been read yet."""
+    """Return True if bytes that were sent to a server's port have not been read yet."""
     return any(local == port and state != "0A" and unread for local, _, state, unread in tcp_sockets())
 
 
@@ -315,10 +315,10 @@ class Proxy:
     """A running proxy, seen from outside."""
 
     def __init__(self, command, backend, backend_host=HOST, wait=True, environment=None):
-        """Start it in front of a backend, or a port, on a port of its own; unless `wait` is false, until it listens.
+        """Start it in front of a backend, or a port, on its own port; unless `wait` is false, until it listens.
 
         If it reads HTTP, and the backend doesn't, connect() makes clients that send an opening first, which the
-        backend skips: to both, the connection looks as if there were nobody in between who reads.
+        backend skips: to both, the connection looks as if nothing in between read it.
         """
         backend_port = backend if isinstance(backend, int) else backend.port
         self.opening = b""
@@ -403,7 +403,7 @@ class Proxy:
                 os.killpg(self.pid, signal.SIGCONT)
 
     def is_alive(self):
-        """Tell whether the program is still running."""
+        """Return True if the program is still running."""
         return self.process.poll() is None
 
     def output(self):
@@ -425,7 +425,7 @@ class Proxy:
         return client
 
     def get(self, path="/", **options):
-        """Return the response to a request on a connection of its own; options as for requests.request."""
+        """Return the response to a request on its own connection; options as for requests.request."""
         return request(f"http://{HOST}:{self.port}{path}", **options)
 
     def check_alive(self):
@@ -434,7 +434,7 @@ class Proxy:
         assert status is None, with_output(f"the proxy has ended, with exit status {status}", self.printed())
 
     def check_unharmed(self):
-        """Raise AssertionError when it has ended or logged an exception; a traceback is allowed in somebody's own."""
+        """Raise AssertionError when it has ended or logged an exception; a traceback is allowed in a student's."""
         self.check_alive()
         assert MISTAKE not in self.errors(), with_output("an exception in the proxy's log", self.errors())
         assert self.forgiving or TRACEBACK not in self.errors(), with_output(
@@ -497,7 +497,7 @@ class Proxy:
 
 
 def family(pid):
-    """Yield the number of a process and of those that it has started; a command may be a wrapper. See proc(5)."""
+    """Yield the number of a process and of the ones that it has started; a command may be a wrapper. See proc(5)."""
     yield pid
     for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has ended meanwhile
@@ -527,7 +527,7 @@ def request(url, method="GET", session=None, timeout=PATIENCE, **options):
         note_request(talk, error.request)
         raise AssertionError(
             f"{method} {url} got no whole answer: {plain_reason(error, timeout)}. "
-            "Hint: did the proxy close the connection, or is somebody else being served?"
+            "Hint: did the proxy close the connection, or is another client being served?"
         ) from None
     finally:
         if session is None:
@@ -545,7 +545,7 @@ def plain_reason(error, timeout):
     """Return in a few words why a request failed; requests has many."""
     reasons = {
         "timed out": f"nothing came for {timeout} s",
-        "Connection refused": "nobody listens at that port",
+        "Connection refused": "no server listens on that port",
         "reset by peer": "the connection was reset",
         "without response": "the connection was closed without a word",
     }

@@ -3,7 +3,7 @@
 A test says what it needs with `@pytest.mark.needs("curl")`. With RSP_NO_SKIPS=1 in the environment, as in continuous
 integration, where everything is installed, nothing may be left out: anything skipped, for whatever reason, fails.
 A machine without IPv6 can't have it installed: there, a test tries the rest, and the last lines tell of that.
-That is about the course's own parts: a run on somebody's --proxy may skip what depends on a test that has failed.
+That is about the course's own parts: a run on another --proxy may skip what depends on a test that has failed.
 """
 
 import collections
@@ -25,13 +25,13 @@ ON_REQUEST = "runs on request"  # its value: what a plain run leaves out, and th
 
 @functools.cache
 def is_missing(program):
-    """Tell whether a program is not installed; it is looked for once in a run."""
+    """Return True if a program is not installed; it is looked for once in a run."""
     return bool(missing([program]))
 
 
 @functools.cache
 def has_ipv6():
-    """Tell whether this machine has the loopback address of IPv6."""
+    """Return True if this machine has the loopback address of IPv6."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
         sock.bind(("::1", 0))
         return True
@@ -92,7 +92,7 @@ class LeftOut:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session):
-        """Print the summary when everybody else has printed, the count of passed tests included."""
+        """Print the summary after all other reports, the count of passed tests included."""
         result = yield
         if hasattr(session.config, "workerinput"):
             return result

@@ -12,7 +12,7 @@ PRINTED = "\nIt printed:\n"  # in an error's text, between what is wrong and wha
 
 
 def with_output(text, printed):
-    """Return an error's text with what a program has printed behind it, if it has."""
+    """Return an error's text with what a program has printed after it, if it has."""
     return f"{text}{PRINTED}{at_most(printed)}" if printed.strip() else text
 
 
@@ -37,7 +37,7 @@ def at_most(text, most=MOST_LINES):
     starts = [number for number, line in enumerate(lines) if line.strip().startswith(TRACEBACK)]
     if starts:
         lines = first_traceback(lines[starts[0] :])
-        if len(lines) > most:  # who called whom matters less than where it ended
+        if len(lines) > most:  # the calls matter less than where they ended
             lines = [lines[0], "  …", *lines[2 - most :]]
     elif len(lines) > most:
         lines = ["…", *lines[1 - most :]]
@@ -45,7 +45,7 @@ def at_most(text, most=MOST_LINES):
 
 
 def repeated_once(lines):
-    """Return lines with one in place of those that come again and again, and how often it came."""
+    """Return lines with one in place of the ones that come again and again, and how often it came."""
     groups = [(line, len(list(group))) for line, group in itertools.groupby(lines)]
     return [f"{line} ({count} times)" if line and count > 1 else line for line, count in groups]
 
@@ -53,7 +53,7 @@ def repeated_once(lines):
 def first_traceback(lines):
     """Return lines that begin with a traceback up to its error, without what other threads have printed in between.
 
-    Of a chain of exceptions, the last one's: that is what nobody has caught.
+    Of a chain of exceptions, the last one's: that is the one that was not caught.
     """
     found = lines[:1]
     for number, line in enumerate(lines[1:], 1):

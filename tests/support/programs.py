@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 
-STREAM_MODULE = "ngx_stream_module"  # of nginx; not a program, but a package of its own
+STREAM_MODULE = "ngx_stream_module"  # of nginx; not a program, but a package
 PACKAGES = {  # program -> Debian package
     "ab": "apache2-utils",
     "bash": "bash",

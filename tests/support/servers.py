@@ -43,7 +43,7 @@ class Server:
         self.stop()
 
     def is_alive(self):
-        """Tell whether the program is still running."""
+        """Return True if the program is still running."""
         return self.process.poll() is None
 
     def stop(self):

@@ -1,4 +1,4 @@
-"""Which definitions a part has in a version of its own; all others are those of the part before, word for word.
+"""Which definitions a part has its own version of; all others are the same as in the part before, word for word.
 
 versions.txt lists them, each with a digest of the text in the part before. So two things are noticed: a
 definition that differs and is not listed, and a change in the part before that never reached the part after it.

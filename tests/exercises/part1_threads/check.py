@@ -8,7 +8,7 @@ from support.peers import connect_and_be_turned_away, free_port, wait_until
 
 
 def idle(work):
-    """An idle client holds up nobody."""
+    """An idle client holds up no other client."""
     work.sent("client 1: connect, and nothing more. Client 2: GET /")
     work.run_test(idle_client)
 

@@ -11,7 +11,7 @@ from support.peers.waiting import LONG_PATIENCE, PATIENCE, wait_until
 
 
 class Backend:
-    """A server on a port of its own; each connection gets a thread, which calls serve(connection)."""
+    """A server on its own port; each connection gets a thread, which calls serve(connection)."""
 
     def __init__(self, port=0, receive_buffer=None, backlog=1024, host=HOST):
         """Listen at once; `receive_buffer` (bytes) makes a slow reader."""
@@ -93,7 +93,7 @@ class Backend:
 
 
 def skip_head(connection):
-    """Read a head of HTTP, and not a byte of what is behind it."""
+    """Read a head of HTTP, and not a byte of what comes after it."""
     head = b""
     while not head.endswith(b"\r\n\r\n") and (byte := connection.recv(1)):
         head += byte
@@ -148,7 +148,7 @@ class CollectingBackend(Backend):
     """
 
     def __init__(self, count=None, stalled=False, with_head=False, **options):
-        """Expect `count` bytes, or, with none given, all up to the end of file; behind a request's head or not."""
+        """Expect `count` bytes, or, with none given, all up to the end of file; after a request's head or not."""
         self.count = count  # bytes
         self.with_head = with_head
         self.complaint = None  # what the first wrong byte looked like
@@ -236,9 +236,7 @@ class Puppet(Backend):
         try:
             data = self.connection.recv(CHUNK)
         except TimeoutError:
-            raise AssertionError(
-                "no end of file. Hint: it may have no event of its own; read on after the bytes"
-            ) from None
+            raise AssertionError("no end of file. Hint: it may have no event; read on after the bytes") from None
         except ConnectionError as error:
             raise AssertionError(f"expected the end of file, and got: {error}") from None
         assert not data, f"expected the end of file, and got {data[:40]!r}"
@@ -367,9 +365,9 @@ class DuplexBackend(Backend):
 
 
 class FullBackend(EchoBackend):
-    """An echo that accepts one connection; after fill(), nobody else's connect is answered.
+    """An echo that accepts one connection; after fill(), no other connect is answered.
 
-    The kernel drops the SYN of a connection for which there is no room in the accept queue; the client
+    The kernel drops the SYN of a connection that finds no room in the accept queue; the client
     hears nothing.
     """
 
@@ -379,7 +377,7 @@ class FullBackend(EchoBackend):
         super().__init__(port, backlog=0)
 
     def accept_forever(self):
-        """Serve the first connection, and nobody else."""
+        """Serve the first connection, and no other."""
         try:
             connection, _ = self.listener.accept()
         except OSError:

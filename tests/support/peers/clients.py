@@ -77,10 +77,10 @@ class Client:
         except TimeoutError:
             self.complain(
                 f"nothing came back for {self.socket.gettimeout()} s",
-                "is somebody else being served, or did this client's last bytes never reach the backend?",
+                "is another client being served, or did this client's last bytes never reach the backend?",
             )
         except OSError as error:
-            self.complain(f"receiving failed: {error}", "the connection was reset: the client saw it break off")
+            self.complain(f"receiving failed: {error}", "the connection was reset before its end")
         self.talk.heard(data)
         return data
 
@@ -90,7 +90,7 @@ class Client:
         while len(data) < count:
             piece = self.receive(count - len(data))
             if not piece:
-                self.complain(f"end of file after {len(data):,} of {count:,} bytes", "somebody closed too early")
+                self.complain(f"end of file after {len(data):,} of {count:,} bytes", "it was closed too early")
             data += piece
         return bytes(data)
 
@@ -175,7 +175,7 @@ def connect_and_be_turned_away(port, answer=b""):
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
             data = sock.recv(CHUNK)
         except ConnectionRefusedError:
-            raise AssertionError(f"nobody listens on port {port}. Hint: is the proxy still running?") from None
+            raise AssertionError(f"no server listens on port {port}. Hint: is the proxy still running?") from None
         except ConnectionError as error:
             data = b"" if not answer else str(error).encode()
         except TimeoutError:
@@ -183,7 +183,7 @@ def connect_and_be_turned_away(port, answer=b""):
                 f"for {PATIENCE} s neither an answer nor the end. Hint: when the backend can't be reached, "
                 "close the client, without trying for long"
             ) from None
-    assert answer or not data, f"nobody is there who could have sent {data!r}"
+    assert answer or not data, f"no client could have sent {data!r}"
     assert data.startswith(answer), f"expected an answer that begins with {answer!r}, and got {data!r}"
 
 

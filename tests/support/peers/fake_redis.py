@@ -31,7 +31,7 @@ class FakeRedis(Backend):
     """
 
     def __init__(self, replies=None, **options):
-        """Take the replies, a dictionary such as {"SRANDMEMBER": set_reply("127.0.0.1:80")}."""
+        """The replies are a dictionary such as {"SRANDMEMBER": set_reply("127.0.0.1:80")}."""
         self.replies = {"HELLO": HELLO, "CLIENT": OK, "SELECT": OK, "PING": PONG} | (replies or {})
         self.commands = []  # all that have come, each a list of strings
         super().__init__(**options)
@@ -54,5 +54,5 @@ class FakeRedis(Backend):
         return sum(command[1:2] == [key] and command[0] != "PTTL" for command in self.commands)
 
     def push(self, data):
-        """Send bytes that nobody has asked for to the last one who has connected."""
+        """Send bytes that were not asked for to the last client that has connected."""
         self.send(self.connections[-1], data)

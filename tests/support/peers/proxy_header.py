@@ -8,9 +8,9 @@ ADDRESS_LENGTHS = {0x11: 4, 0x21: 16}  # family and protocol -> bytes: TCP over 
 
 
 def read_proxy_header(data: bytes) -> tuple | None:
-    """Return (client, server, rest): two pairs (address, port), and what comes behind the header.
+    """Return (client, server, rest): two pairs (address, port), and what comes after the header.
 
-    None: the header is not all there yet. For a connection of the proxy's own, which has no client, the two are None.
+    None: the header is not all there yet. For the proxy's own connections, which have no client, the two are None.
     Raises AssertionError for anything that haproxy's doc/proxy-protocol.txt does not allow.
     """
     if data.startswith(SIGNATURE[: len(data)]) and data[:1] != b"P":

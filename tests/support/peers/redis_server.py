@@ -1,4 +1,4 @@
-"""The real redis, on a port of its own. It can be killed, stopped, continued and started again, as in real life."""
+"""The real redis, on its own port. It can be killed, stopped, continued and started again, as in real life."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ class RedisServer:
         return redis.Redis(HOST, decode_responses=True, **options)
 
     def answers(self):
-        """Tell whether it is there."""
+        """Return True if it is there."""
         import redis
 
         if not self.is_running():
@@ -68,7 +68,7 @@ class RedisServer:
         return False
 
     def is_running(self):
-        """Tell whether it has been started, and not been killed."""
+        """Return True if it has been started, and not been killed."""
         return self.process.poll() is None
 
     def kill(self):
@@ -103,7 +103,7 @@ class RedisServer:
         return self.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
     def clients(self):
-        """Return how many of its clients are told of every change of some keys: proxies are."""
+        """Return how many of its clients hear of every change of some keys: proxies are."""
         return sum("B" in client["flags"] for client in self.client.client_list())
 
     def wait_for_proxies(self, count=1):

@@ -39,7 +39,7 @@ class Input:
     """What comes on a connection, to be read by the line or by the number of bytes."""
 
     def __init__(self, connection, record):
-        """Take a socket, and a function that is to be told of each piece."""
+        """Wrap a socket; record(piece) is called for each piece."""
         self.connection = connection
         self.record = record
         self.waiting = b""
@@ -80,7 +80,7 @@ class Site(Backend):
     """
 
     def __init__(self, name, switch=False, proxy_protocol=False, context=None, **options):
-        """Take a name; whether the PROXY protocol comes first; and an SSLContext, to speak TLS."""
+        """The PROXY protocol may come first; with an SSLContext, the site speaks TLS."""
         self.name = name
         self.switch = switch
         self.proxy_protocol = proxy_protocol
@@ -258,7 +258,7 @@ def receive_answer(client, method="GET") -> Answer:
 
 
 def ask(proxy, host, target="/", method="GET", headers=(), **options) -> Answer:
-    """Ask for a page on a connection of its own, which is to be closed behind the answer; return that."""
+    """Ask for a page on its own connection, which is to be closed after the answer; return that."""
     if not any(line.lower().startswith("connection:") for line in headers):
         headers = [*headers, "Connection: close"]
     with proxy.connect() as client:

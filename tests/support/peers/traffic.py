@@ -10,7 +10,7 @@ class Traffic:
     """Clients that go on asking for pages in a with-block, from a thread each, and keep what they got."""
 
     def __init__(self, ask, hosts):
-        """Take a function that asks for the page of a host and returns an Answer, and the hosts: a thread each."""
+        """Ask for the pages of hosts, in a thread each; the function asks for one and returns an Answer."""
         self.ask = ask
         self.hosts = hosts
         self.answers = []  # (seconds it took, status, site)

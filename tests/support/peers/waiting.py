@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-PATIENCE = 3  # seconds that a small answer may take; it takes milliseconds unless somebody has to wait their turn
+PATIENCE = 3  # seconds that a small answer may take; it takes milliseconds unless something has to wait its turn
 LONG_PATIENCE = 30  # seconds between two pieces of a big transfer
 
 

@@ -135,7 +135,7 @@ class HttpBackend:
     """A web server with a page for whatever a test needs; see HttpHandler."""
 
     def __init__(self, port=0, handler=HttpHandler):
-        """Serve at once, on a port of its own or on a given one."""
+        """Serve at once, on its own port or on a given one."""
         self.server = HttpServer((HOST, port or free_port()), handler)
         self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
