@@ -2,10 +2,10 @@
 
     python inspector.py DESCRIPTOR path/to/rsp.py ARGUMENTS...
 
-It runs rsp.py as the notebooks' recorder does: with sockets and an epoll of its own in place of Python's. The program
-notices nothing, and its files know nothing of this. DESCRIPTOR is one end of a Unix socket. What happens goes out there,
-one JSON object a line: a frame for each turn of the loop, and between two turns, when a kernel's queue has changed.
-The same way in come orders that say how fast the loop may turn.
+It runs rsp.py as the notebooks' recorder does: with its own sockets and epoll in place of Python's. The program notices
+nothing, and its files know nothing of this. DESCRIPTOR is one end of a Unix socket. What happens goes out there, one
+JSON object a line: a frame for each turn of the loop, and another when a kernel's queue has changed between two turns.
+Orders that say how fast the loop may turn come in the same way.
 
 The loop is held between two turns, inside epoll's poll. The kernel knows nothing of that: its queues go on filling.
 """
@@ -264,11 +264,17 @@ class Inspector:
             name = f"{lane['who']} {lane['number']}"
             armed = lane["armed"] or ()
             if "EPOLLOUT" in armed and "EPOLLET" not in armed and not lane["buffer"] and lane["output"] == "open":
-                found.append((f"room {name}", f"Asked for room at {name}, with nothing to write: epoll reports it again and again."))
+                found.append(
+                    (
+                        f"room {name}",
+                        f"Asked for room at {name}, with nothing to write: epoll reports it again and again.",
+                    )
+                )
         if self.has_loop and frame["events"] and not frame["calls"]:
             self.idle_turns = [when for when in self.idle_turns if now - when < IDLE_TURNS_SECONDS] + [now]
             if len(self.idle_turns) >= IDLE_TURNS:
-                found.append(("idle", f"Woken, and nothing to do: {len(self.idle_turns)} rounds in {IDLE_TURNS_SECONDS:.0f} s without a call."))
+                turns = f"{len(self.idle_turns)} rounds in {IDLE_TURNS_SECONDS:.0f} s without a call"
+                found.append(("idle", f"Woken, and nothing to do: {turns}."))
         found += self.forgotten(frame["lanes"], now)
         fresh = [(key, text) for key, text in found if now - self.warned.get(key, -10) > 5]
         self.warned.update({key: now for key, _ in fresh})
@@ -285,7 +291,12 @@ class Inspector:
             side.stuck_since = (side.stuck_since or now) if stuck else None
             if stuck and now - side.stuck_since > STUCK_SECONDS:
                 name = f"{lane['who']} {lane['number']}"
-                found.append((f"paused {name}", f"The reading of {name} is paused, although nothing waits any more: it was never resumed."))
+                found.append(
+                    (
+                        f"paused {name}",
+                        f"The reading of {name} is paused, although nothing waits any more: it was never resumed.",
+                    )
+                )
         return found
 
     # --- the other end ----------------------------------------------------------------------------------
@@ -402,9 +413,7 @@ def watch_modules(inspector):
             if step is not None:
                 who = "client" if side is pair.client else "backend"
                 lost = getattr(side, "output", None) == "lost"
-                inspector.rules.append(
-                    {"who": who, "number": side.socket.number, "step": step.__name__, "lost": lost}
-                )
+                inspector.rules.append({"who": who, "number": side.socket.number, "step": step.__name__, "lost": lost})
             return step
 
         pair_class.next_step_of = next_step_of
@@ -439,7 +448,7 @@ def name_of(backend):
 
 
 def reason_for(backends, before, tried):
-    """Return in words why a set of backends has chosen one; `before` is how they were, `tried` the names that failed."""
+    """Return in words why a set of backends has chosen one; `before` is how they were, `tried` who failed."""
     if tried:
         return f"the next one, since {' and '.join(sorted(tried))} did not accept"
     balance = type(getattr(backends, "balancer", None)).__name__

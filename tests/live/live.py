@@ -2,8 +2,8 @@
 
     python tests/live/live.py [PART] [--beside PART] [--port PORT] [--scene NAME] [--record FILE]
 
-PART is a part (4), a step of one (4.3), `bug` (one from the museum, which isn't named), or a directory with an rsp.py of
-your own. --beside shows a second one next to it, with the same clients. --record plays a scene without a browser and
+PART is a part (4), a step of one (4.3), `bug` (one from the museum, which isn't named), or your own directory with an
+rsp.py. --beside shows a second one next to it, with the same clients. --record plays a scene without a browser and
 writes it, page and all, into one file. It listens on 127.0.0.1 only; Ctrl-C ends everything.
 """
 
@@ -31,9 +31,9 @@ PAGE = HERE / "page"
 
 try:
     import tornado.web
-
     from scenes import SCENES, play
     from stage import HOST, OrderError, Stage, takes_config
+
     from support.parts import PARTS
 except ImportError as error:
     sys.exit(f"{error.name} is missing. Install what this needs: make ready")
@@ -70,7 +70,7 @@ class Show:
             listener.put_nowait(message)
 
     async def start(self, choices=None, backends=None):
-        """Start the stages anew: those of a scene, or those that the user asked for."""
+        """Start the stages again: those of a scene, or the ones that the user asked for."""
         async with self.busy:
             await self.stop_stages()
             self.messages.clear()
@@ -347,7 +347,9 @@ def one_file(messages, scene):
     page = (PAGE / "index.html").read_text()
     data = json.dumps({"scene": scene, "messages": messages}, separators=(",", ":")).encode()
     data = base64.b64encode(gzip.compress(data, mtime=0)).decode()
-    page = page.replace('<link rel="stylesheet" href="live.css">', f"<style>\n{(PAGE / 'live.css').read_text()}</style>")
+    page = page.replace(
+        '<link rel="stylesheet" href="live.css">', f"<style>\n{(PAGE / 'live.css').read_text()}</style>"
+    )
     scripts = "".join(f"<script>\n{(PAGE / name).read_text()}</script>\n" for name in ("judges.js", "live.js"))
     start = page.index('<script src="judges.js">')
     end = page.index("</body>")
@@ -416,7 +418,8 @@ async def main():
             application = make_application(show, arguments.port, secrets.token_urlsafe(16))
             application.listen(arguments.port, address=HOST)
         except OSError as error:
-            sys.exit(f"Can't listen on port {arguments.port}: {os.strerror(error.errno)}. Choose another: make live LIVE_PORT=8098")
+            reason = os.strerror(error.errno)
+            sys.exit(f"Can't listen on port {arguments.port}: {reason}. Choose another: make live LIVE_PORT=8098")
         print(f"Open http://{HOST}:{arguments.port}/ - Ctrl-C stops it.", flush=True)
         if arguments.scene:
             await show.do({"do": "scene", "name": arguments.scene})

@@ -26,6 +26,7 @@ PEERS_SECONDS = 0.1  # between two looks at the peers
 MOST_CLIENTS = 20  # at a time; the picture has to fit
 MOST_BYTES = 200_000_000  # of one download or upload
 PIECE = 65536  # bytes that a client reads or writes at a time
+PREFIX = []  # words before the proxy's command; a test puts strace there
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, with 0 seconds
 
 
@@ -161,7 +162,9 @@ class LiveClient:
 
     def report(self):
         """Return what the page shows of it."""
-        inq, outq = (queue(self.socket, request) if self.is_open else 0 for request in (termios.FIONREAD, termios.TIOCOUTQ))
+        inq, outq = (
+            queue(self.socket, request) if self.is_open else 0 for request in (termios.FIONREAD, termios.TIOCOUTQ)
+        )
         names = "number port kind state sent received body expected to_send rate".split()
         known = {name: getattr(self, name) for name in names}
         return known | {"reads": self.going.is_set(), "inq": inq, "outq": outq, "open": self.is_open}
@@ -301,9 +304,18 @@ class Stage:
         for index in range(len(self.backends.ports)):
             await self.backends.start(index)
         ours, theirs = socket.socketpair()
-        words = [sys.executable, str(HERE / "inspector.py"), str(theirs.fileno()), str(self.program), *self.words()]
+        words = [
+            *PREFIX,
+            sys.executable,
+            str(HERE / "inspector.py"),
+            str(theirs.fileno()),
+            str(self.program),
+            *self.words(),
+        ]
         pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-        self.process = await asyncio.create_subprocess_exec(*words, **pipes, pass_fds=[theirs.fileno()], start_new_session=True)
+        self.process = await asyncio.create_subprocess_exec(
+            *words, **pipes, pass_fds=[theirs.fileno()], start_new_session=True
+        )
         theirs.close()
         ours.setblocking(False)
         self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=2**24)
