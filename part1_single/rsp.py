@@ -27,7 +27,7 @@ BUFFER_SIZE = 4096  # bytes per read, at most
 
 
 def read_answer(backend_socket, request):
-    """Send the backend a request and yield its answer as it comes; if the backend breaks off, log that."""
+    """Send the backend a request and yield its answer as it comes; if the backend is lost, log that."""
     try:
         backend_socket.sendall(request)
         while buffer := backend_socket.recv(BUFFER_SIZE):  # no bytes: the backend has closed

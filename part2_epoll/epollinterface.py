@@ -8,7 +8,7 @@ handlers = {}  # file descriptor -> handler; C has the kernel keep a pointer to 
 
 
 def add_epoll_handler(epoll, handler, event_mask):
-    """Have the handler called whenever one of the events in the mask happens on its descriptor."""
+    """Call the handler whenever one of the events in the mask happens on its descriptor."""
     handlers[handler.fd] = handler
     epoll.register(handler.fd, event_mask)
 

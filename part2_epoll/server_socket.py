@@ -19,7 +19,7 @@ class AcceptError(Exception):
 
 
 def handle_client_connection(epoll, client_socket, backend_host, backend_port):
-    """Connect a new client to the backend; if that fails, close this client, and nobody else."""
+    """Connect a new client to the backend; if that fails, close this client, and no other."""
     try:
         client_handler = create_client_socket_handler(client_socket, epoll, backend_host, backend_port)
     except OSError as error:
@@ -34,7 +34,7 @@ class ServerSocketHandler:
     """Accepts clients."""
 
     def __init__(self, server_socket, epoll, backend_addr, backend_port):
-        """Take over a listening, non-blocking socket."""
+        """Wrap a listening, non-blocking socket."""
         self.socket = server_socket  # open as long as the program runs
         self.fd = server_socket.fileno()  # the loop's key for this handler
         self.epoll = epoll  # where new handlers are registered

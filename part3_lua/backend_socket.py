@@ -16,7 +16,7 @@ class BackendSocketHandler:
     """Reads from a backend, writes to its client."""
 
     def __init__(self, backend_socket, client_handler):
-        """Take over a connected, non-blocking socket."""
+        """Wrap a connected, non-blocking socket."""
         self.socket = backend_socket  # closed by close_backend_socket
         self.fd = backend_socket.fileno()  # the loop's key for this handler
         self.client_handler = client_handler  # where the bytes go
@@ -29,7 +29,7 @@ class BackendSocketHandler:
                 buffer = self.socket.recv(BUFFER_SIZE)
                 if buffer:
                     # Simplified: pretend that the client's socket takes every byte. How many it took is
-                    # what send returns, and nobody looks.
+                    # what send returns, and we never check.
                     self.client_handler.socket.send(buffer)
                     return
             except BlockingIOError:
@@ -37,7 +37,7 @@ class BackendSocketHandler:
                 # send, the client's socket was full, and the bytes are lost.
                 return
             except OSError as error:
-                # A client that breaks off is nothing unusual. But if nothing has been read, it was the backend.
+                # A client that disconnects is nothing unusual. But if nothing has been read, it was the backend.
                 if not buffer:
                     logging.error("Lost the backend: %s", error.strerror)
             self.client_handler.close_client_socket()
@@ -50,7 +50,7 @@ class BackendSocketHandler:
     handle = handle_backend_socket_event  # the name that the loop knows
 
     def close_backend_socket(self):
-        """Close this side only; whoever calls this closes the client too."""
+        """Close this side only; the caller closes the client too."""
         remove_epoll_handler(self)
         self.socket.close()
 

@@ -18,7 +18,7 @@ class ClientSocketHandler:
     """Reads from a client, writes to its backend."""
 
     def __init__(self, client_socket):
-        """Take over an accepted, non-blocking socket."""
+        """Wrap an accepted, non-blocking socket."""
         self.socket = client_socket  # closed by close_client_socket
         self.fd = client_socket.fileno()  # the loop's key for this handler
         self.backend_handler = None  # where the bytes go; set as soon as the backend is connected
@@ -31,7 +31,7 @@ class ClientSocketHandler:
                 buffer = self.socket.recv(BUFFER_SIZE)
                 if buffer:
                     # Simplified: pretend that the backend's socket takes every byte. How many it took is
-                    # what send returns, and nobody looks.
+                    # what send returns, and we never check.
                     self.backend_handler.socket.send(buffer)
                     return
             except BlockingIOError:
@@ -39,7 +39,7 @@ class ClientSocketHandler:
                 # send, the backend's socket was full, and the bytes are lost.
                 return
             except OSError as error:
-                # A client that breaks off is nothing unusual. But once its bytes have been read, it was the backend.
+                # A client that disconnects is nothing unusual. But once its bytes have been read, it was the backend.
                 if buffer:
                     logging.error("Lost the backend: %s", error.strerror)
             self.backend_handler.close_backend_socket()
@@ -52,7 +52,7 @@ class ClientSocketHandler:
     handle = handle_client_socket_event  # the name that the loop knows
 
     def close_client_socket(self):
-        """Close this side only; whoever calls this closes the backend too."""
+        """Close this side only; the caller closes the backend too."""
         remove_epoll_handler(self)
         self.socket.close()
 
@@ -66,7 +66,7 @@ def connect_to_backend(client_handler, epoll, backend_host, backend_port):
             reason = error.strerror
             continue
         try:
-            # Simplified: connect blocks, and everybody waits. Pretend that backends are always near and awake.
+            # Simplified: connect blocks, and all clients wait. Pretend that backends are always near and awake.
             backend_socket.connect(address)
             break
         except OSError as error:

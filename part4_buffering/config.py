@@ -6,14 +6,14 @@ Mirrors what rsp.c does with luaL_dofile and get_config_opt since the post "Lua-
 try:
     try:  # LuaJIT, the engine of the original and of OpenResty
         from lupa.luajit21 import LuaError, LuaRuntime
-    except ImportError:  # lupa was built without it: its own default, a plain Lua; any from 5.2 on will do
+    except ImportError:  # lupa was built without it: its own default, a plain Lua; any from 5.2 on works
         from lupa import LuaError, LuaRuntime
 except ImportError:
     LuaRuntime = None  # read_config_file says so
 
 # Lua gives a program its global names as a table, and this is the one that a config gets. It computes values; it has
 # no business in Python, in files, in other programs or in C, so what could lead there (io, require, load, debug,
-# python, most of os) is not in the table, and for the config does not exist.
+# python, most of os) is not in the table: the config can't see it.
 ENVIRONMENT = """
 local environment = {
     math = math, string = string, table = table, os = {getenv = os.getenv},
@@ -36,7 +36,7 @@ class Settings:
     """What a config has left behind when it has run."""
 
     def __init__(self, path, lua, table):
-        """Take over the Lua state and the table that was the config's environment."""
+        """Wrap the Lua state and the table that was the config's environment."""
         self.path = path  # of the config file, for messages
         self.table = table  # a Lua table: what the config has set, among the names of ENVIRONMENT
         self.rawget = lua.globals().rawget  # reads a table without its metatable, which could run the config's code
@@ -83,7 +83,7 @@ def get_config_opt(settings, name):
     """Return one of the settings, a string; raise ConfigError when it is something else."""
     value = settings.get(name)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{value:.14g}"  # a number will do, written as Lua writes it
+        return f"{value:.14g}"  # a number works too, written as Lua writes it
     if not isinstance(value, str):
         raise ConfigError(f'{name} must be a string. Set it in {settings.path}, like this: {name} = "..."')
     return value

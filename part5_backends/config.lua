@@ -9,9 +9,9 @@ backends = {
 }
 
 balance = "round_robin"   -- or "least_conn", "random" (the better of two), "ip_hash" (an address keeps its backend)
--- function balance(client, backends) return backends[2] end   -- or one of your own
+-- function balance(client, backends) return backends[2] end   -- or your own
 
-check = {interval = 3000, rise = 2, fall = 5, timeout = 1000}   -- a connect will do; or ask, and look at the status:
+check = {interval = 3000, rise = 2, fall = 5, timeout = 1000}   -- a connect is enough; or ask, and look at the status:
 -- check = {type = "http", send = "GET /health HTTP/1.0\r\n\r\n", expect = {200, 399}}
 
 maxFails = 1          -- this many failed connects of real clients within failTimeout,

@@ -1,7 +1,7 @@
 """The event loop: epoll says which sockets are ready, and each one's handler is called.
 
 The loop knows nothing about proxies. A handler is any object with an `fd` (a file descriptor number), a method
-`handle(events)`, and, for close_after_round, a method `close()`. One that raises an exception has its method `fail()`
+`handle(events)`, and, for close_after_round, a method `close()`. If one raises an exception, its method `fail()` is
 called, if it has one, and the loop goes on. Mirrors epollinterface.c of the posts, with what the original grew after
 them: one epoll for the whole program, and a list of what is disposed of only at the end of a round. See epoll(7).
 """
@@ -38,7 +38,7 @@ def epoll_init():
 
 
 def add_epoll_handler(handler, event_mask):
-    """Have the handler called whenever one of the events in the mask happens on its descriptor.
+    """Call the handler whenever one of the events in the mask happens on its descriptor.
 
     Raises OSError when epoll takes no more descriptors.
     """
@@ -52,13 +52,13 @@ def repeat_epoll_event(handler, event_mask):
 
 
 def remove_epoll_handler(handler):
-    """Stop calling a handler; whoever calls this closes its socket, which takes it out of epoll too."""
+    """Stop calling a handler; the caller closes its socket, which takes it out of epoll too."""
     if handlers.get(handler.fd) is handler:  # it may never have been added, and its number be another's
         del handlers[handler.fd]
 
 
 def close_after_round(handler):
-    """Have a handler closed when all the events of this round have been handled.
+    """Close a handler when all the events of this round have been handled.
 
     Until then its number can't go to a new socket, which would get an event meant for the old one.
     """
@@ -71,7 +71,7 @@ def call_later(seconds, function, *arguments):
 
 
 class Deadlines:
-    """The same time limit for many, most of whom keep to it: starting and stopping one costs next to nothing."""
+    """The same time limit for many, and most keep to it: starting and stopping one costs next to nothing."""
 
     def __init__(self, seconds, function):
         """Allow each of them this many seconds; then function(waiting) is called."""
@@ -93,7 +93,7 @@ class Deadlines:
         self.due.pop(waiting, None)
 
     def expire_due(self):
-        """Call those whose time is over, a bounded number of them, and look again when that of the next one is."""
+        """Call the function for the overdue ones, a bounded number of them, and look again when the next one is due."""
         for _ in range(TIMERS_PER_ROUND):
             waiting, due = next(iter(self.due.items()), (None, math.inf))
             if due > caught_up_to:
@@ -116,7 +116,7 @@ def stop_reactor_loop():
 
 
 def outlive_error(owner):
-    """Log the exception that is being handled, in one line, and have whoever raised it give up what it was doing.
+    """Log the exception being handled, in one line, and have the object that raised it give up what it was doing.
 
     An exception that gets here is a mistake in this program. It costs one connection, and never the loop.
     """

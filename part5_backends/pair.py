@@ -15,7 +15,7 @@ What follows from the states (next_step_of looks at a side and its peer, for eac
       this side is OPEN                                  send the end of file -> ENDED
     PAUSED, and the peer's write buffer is empty         -> READING, and read
 
-The states are those of connection.py, whose methods only make a system call and set states: one that changes what a
+The states are the ones of connection.py. Its methods only make a system call and set states; one that changes what a
 rule looks at sets needs_settling.
 
 Mirrors `struct proxy_data` at the head of the original's repository, where its author ended up after the posts.
@@ -55,7 +55,7 @@ class Pair:
         self.try_next_address()
 
     def try_next_address(self, error_number=None):
-        """Go on to the next address, the last one having failed by an error; or to none, when they are used up."""
+        """Go on to the next address after this error on the last one, or give up when none is left."""
         if self.chosen:
             self.chosen.set.deadlines.stop(self)
         try:
@@ -129,7 +129,7 @@ class Pair:
         close_after_round(self)
 
     def fail(self):
-        """Reset both sides, after an exception that leaves the pair in no state at all: the loop calls this."""
+        """Reset both sides, after an exception that leaves the pair in an unknown state: the loop calls this."""
         if not self.finished:
             for side in (self.client, self.backend):
                 with contextlib.suppress(OSError):  # its socket may be closed, between two addresses

@@ -39,7 +39,7 @@ class SignalHandler:
     """Ends the loop when a signal comes: Python writes the signal's number into a pipe, and the loop wakes up."""
 
     def __init__(self, *signal_numbers):
-        """Take over these signals. As process 1 of a container, a program gets only those that it has taken over."""
+        """Handle these signals. As process 1 of a container, a program gets only the ones that it handles."""
         self.fd, writing_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writing_end)
         for signal_number in signal_numbers:

@@ -27,7 +27,7 @@ NAMES += ["connectTimeout"]
 
 
 def refuse(name, what, given):
-    """Raise ConfigError: the setting of this full name must be something else than what was given: see not_this()."""
+    """Raise ConfigError: the setting of this full name must be something other than what was given: see not_this()."""
     raise ConfigError(f"Error parsing config file: {name} must be {what}, {given}.")
 
 
@@ -143,7 +143,7 @@ def read_backend(settings, value, name):
 
 
 def read_backends(settings, get):
-    """Return the list of backends: those of `backends`, or the one of backendAddress and backendPort."""
+    """Return the list of backends: the ones in `backends`, or the one at backendAddress and backendPort."""
     value = get("backends")
     if value is None:
         get_config_opt(settings, "backendAddress", instead="backends")
@@ -160,7 +160,7 @@ def read_backends(settings, get):
         refuse("backends", f"a list of 1 to {MOST_BACKENDS} backends", f"not {len(values)}")
     backends = [read_backend(settings, value, f"backends[{number}]") for number, value in enumerate(values, 1)]
     if all(backend.backup for backend in backends):
-        refuse("backends", "a list in which at least one is no backup", "not backups alone")
+        refuse("backends", "a list with at least one that is not a backup", "not backups alone")
     return backends
 
 

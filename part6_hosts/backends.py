@@ -17,12 +17,12 @@ from epollinterface import Deadlines
 from netutils import OUR_OWN_SHORTAGES, Backend
 from pair import Pair
 
-QUIET_SECONDS = 1  # between two log lines about connections that one backend has broken off
+QUIET_SECONDS = 1  # between two log lines about connections that one backend has broken
 SHORTAGE_QUIET_SECONDS = 10  # between two log lines about what this machine has run out of
 
 
 class BalancedBackend(Backend):
-    """One backend of a set, and how it fares."""
+    """One backend of a set, and how it is doing."""
 
     def __init__(self, host, port, weight=1, backup=False):
         """Look the name up, as Backend does; raises OSError with a line that names the backend."""
@@ -66,7 +66,7 @@ class BackendSet:
     def attempts(self, client_address):
         """Yield the backends for one client, each at most once, as pairs: backend, and one of its addresses.
 
-        Whoever asks for the next one sends the number of the error by which the last one has failed.
+        When asking for the next one, send the number of the error that the last one has failed with.
         """
         tried = set()  # names
         while backend := self.choose(client_address, tried):
@@ -78,7 +78,7 @@ class BackendSet:
             self.note_failure(backend, error_number)
 
     def choose(self, client_address, tried):
-        """Return the next backend for a client who has tried some already; None when it has tried them all."""
+        """Return the next backend for a client that has tried some already; None when it has tried them all."""
         now = time.monotonic()
         if now >= self.look_again_at:
             self.update_usable(now)
@@ -92,7 +92,7 @@ class BackendSet:
         return backend
 
     def has_failed_too_often(self, backend):
-        """Tell whether a backend has failed too often. One backend alone is never left out for that."""
+        """Return True if a backend has failed too often. One backend alone is never left out for that."""
         return backend.fails >= self.max_fails > 0 and len(self.backends) > 1
 
     def update_usable(self, now, changed=False):
@@ -154,7 +154,7 @@ class BackendSet:
             self.update_usable(time.monotonic())
 
     def note_loss(self, backend, error_number):
-        """Note that a backend has broken a connection off; when many break off at once, one log line says so."""
+        """Note that a backend has broken a connection; when many break at once, one log line says so."""
         now = time.monotonic()
         if now >= backend.warn_again_at:
             logging.error("Lost the backend %s: %s", backend.name, os.strerror(error_number))
@@ -167,6 +167,6 @@ class BackendSet:
 
 
 def candidates(backends):
-    """Return those of some backends that may get the next client: usable ones, else backups, else any."""
+    """Return the backends, out of some, that may get the next client: usable ones, else backups, else any."""
     some = [backend for backend in backends if backend.usable] or backends
     return [backend for backend in some if not backend.backup] or some

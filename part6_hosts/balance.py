@@ -42,12 +42,12 @@ class RoundRobin:
         self.period = 0  # turns until the order repeats itself
         self.first_credits = []  # of the candidates, before the first turn of the order
         self.credits = []  # after the last turn that is worked out
-        self.set_aside = {}  # backend -> its credit, for those of the set that are no candidates
+        self.set_aside = {}  # backend -> its credit, for the backends of the set that are not candidates
         self.turns = []  # the order, as far as it is known
         self.position = 0  # of the next turn
 
     def use(self, backends, candidates):
-        """Let the candidates take turns, with the credits that they have: who was served last is not the next one."""
+        """Let the candidates take turns, with the credits that they have: the one served last is not the next one."""
         before = self.set_aside | self.credits_now()
         self.backends = candidates
         self.total = sum(backend.weight for backend in candidates)
@@ -104,7 +104,7 @@ class LeastConn:
         self.order = itertools.count()  # so that no two entries are equal, and backends need not be compared
 
     def use(self, backends, candidates):
-        """Enter the candidates. One that was away does not catch up: it is the last in line, also among equals."""
+        """Enter the candidates. One that was away does not catch up: it is the last in line, even among equals."""
         known = {backend: self.shares[backend] for backend in candidates if backend in self.shares}
         most = max(known.values(), default=0)
         self.shares = known | dict.fromkeys((backend for backend in candidates if backend not in known), most)
@@ -156,7 +156,7 @@ class IpHash:
     """The same backend for the same client address, as long as it is usable: consistent hashing.
 
     Each backend owns points on a ring of numbers, and a client goes to the owner of the first point after the hash of
-    its address, or, when that one is no candidate, of the next one. So a backend that goes, or comes, moves only its
+    its address, or, if that one is not a candidate, of the next one. So a backend that goes, or comes, moves only its
     own clients. (nginx: hash $remote_addr consistent.)
     """
 
@@ -213,7 +213,7 @@ def points_per_weight(backends):
 
 
 def changed_ring(points, changes):
-    """Return the ring without those of the changes that are on it, and with the others; all three are in order.
+    """Return the ring: changes that are on it go, the others come; all three are in order.
 
     Of a thousand backends one comes or goes in a millisecond; a new ring would take a hundred times as long.
     """
@@ -248,7 +248,7 @@ def pick_other(balance, client_address, candidates):
 # Runs inside Lua, where an error is caught. The function gets a list that it may change as it likes: what it returns is
 # looked up in a table that it never sees, and comes out as a number: of a backend, 0 for none, -1 for nonsense. The
 # fields are written with rawset, past any metatable. So no table of the config can play a trick on us, and no Python
-# object gets where a config could lay hands on it.
+# object gets to where a config could reach it.
 CALL_FROM_LUA = """
 local balance, rawset = ..., rawset
 local backends, tables, numbers = {}, {}, {}
@@ -280,7 +280,7 @@ class LuaBalance:
     warn_again_at = 0  # when the next complaint of any of them may be logged (seconds, time.monotonic)
 
     def __init__(self, lua, function):
-        """Take the LuaRuntime of the config, and its function."""
+        """Wrap the config's function, and the LuaRuntime that it runs in."""
         self.lua = lua
         self.function = function
         self.round_robin = RoundRobin()

@@ -22,10 +22,10 @@ DECODE_ERROR, INTERNAL_ERROR, UNRECOGNIZED_NAME = 50, 80, 112  # alerts (RFC 844
 
 
 class HelloError(Exception):
-    """What a client sent is no ClientHello that can be understood."""
+    """What a client sent is not a ClientHello that we understand."""
 
     def __init__(self, alert, cause):
-        """Take the number of the TLS alert to answer with, and the cause, one line."""
+        """Keep the number of the TLS alert to answer with, and the cause, one line."""
         super().__init__(cause)
         self.alert = alert
 
@@ -92,7 +92,7 @@ def server_name(data: bytes) -> str | None | object:
 
 def name_in_hello(body):
     """Return the server name in the body of a ClientHello, normalized, or None; raise HelloError."""
-    _, body = split_vector(body[34:], 1)  # behind the version and 32 random bytes: the session
+    _, body = split_vector(body[34:], 1)  # after the version and 32 random bytes: the session
     _, body = split_vector(body, 2)  # the cipher suites
     _, body = split_vector(body, 1)  # the compression methods
     extensions = []
@@ -126,7 +126,7 @@ def name_in_extension(extension):
 
 
 def split_vector(data, size):
-    """Return the vector that stands first in data, its length in `size` bytes before it, and what comes behind it."""
+    """Return the vector at the beginning of data, with its length in `size` bytes before it, and what comes after."""
     end = size + int.from_bytes(data[:size], "big")
     if len(data) < end:
         raise HelloError(DECODE_ERROR, "a length in the ClientHello is wrong")
@@ -142,7 +142,7 @@ def check_empty(rest):
 def alert(number: int) -> bytes:
     """Return a record with a fatal alert (RFC 8446, section 6).
 
-    Its version is 3.1, TLS 1.0, as in a first ClientHello: clients that are still without a version of their own
+    Its version is 3.1, TLS 1.0, as in a first ClientHello: clients that have not agreed on a version yet
     accept it, whatever they want to speak.
     """
     return bytes([21, 3, 1, 0, 2, 2, number])

@@ -18,6 +18,6 @@ hosts = {
 -- headTimeout = 10000               -- milliseconds for the whole head of a request, or the first message of TLS
 
 -- function route(request)           -- may choose another host: nil leaves the choice as it is. With a route, each
---                                   -- request has a connection of its own
+--                                   -- request has its own connection
 --   if request.headers and request.headers.cookie == "try=new" then return "new.site2.localhost" end
 -- end

@@ -18,7 +18,7 @@ when there is room again: the post's fix. Each method only makes its system call
 these is the pair's business, which settles it at the end of each event: see the table at the head of pair.py.
 
 Traps
-- Edge-triggered: news comes once. Whoever stops early must arrange for its own continuation.
+- Edge-triggered: news comes once. A method that stops early must arrange to be called again.
 - A write past a non-empty buffer would overtake the bytes in it.
 - Closing early loses what waits here and, if it is by a reset, what the kernel has taken but not delivered.
 
@@ -86,7 +86,7 @@ class Connection:
         if events & READ_EVENTS and self.input is READING:
             self.read()
         if events & EPOLLERR and self.input is not READING and self.output is not LOST:
-            self.mark_lost()  # no read will tell
+            self.mark_lost()  # no read will report it
         if self.pair.needs_settling:
             self.pair.settle()
 
@@ -111,18 +111,18 @@ class Connection:
                 return
             self.on_read(read_buffer[:count])
             # Less than we asked for was all there was, says epoll(7). Not so when the end of file has been reported
-            # already: it may come right after these bytes. Nor with urgent data, before which reads stop, see tcp(7).
+            # already: it may come right after these bytes. Nor with urgent data: reads stop before it, see tcp(7).
             if count < limit and not self.read_until_empty or self.input is not READING:
                 return
         repeat_epoll_event(self, EVENT_MASK)
 
     def end_input(self):
-        """Note that all the bytes there will ever be have been read."""
+        """Note that the last byte has been read."""
         self.input = ENDED
         self.pair.needs_settling = True
 
     def write(self, data):
-        """Send the peer's bytes; keep those that the socket does not take now."""
+        """Send the peer's bytes; keep the ones that the socket does not take now."""
         sent = 0
         if self.output is OPEN and not self.write_buffer:
             try:
@@ -151,7 +151,7 @@ class Connection:
             self.pair.needs_settling = True
 
     def mark_lost(self, error_number=None):
-        """Note that this side is gone, by a given error or the socket's own: what is sent to it now would be lost."""
+        """Note that this side is gone, with a given error or the socket's own: what is sent to it now would be lost."""
         error_number = error_number or self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ENOTCONN
         self.pair.on_loss(self, error_number)
         self.output = LOST
@@ -170,7 +170,7 @@ class Connection:
         self.output = ENDED
         try:
             self.socket.shutdown(socket.SHUT_WR)
-        except OSError:  # ENOTCONN, of which the socket knows the reason
+        except OSError:  # ENOTCONN; the socket knows the reason
             self.mark_lost()
 
     def reset_when_delivered(self, seconds=0.01):
@@ -220,7 +220,7 @@ class Connection:
     def replace_socket(self, family):
         """Replace a socket that is used up, or of the wrong address family, by a new one."""
         remove_epoll_handler(self)
-        self.socket.close()  # at once, so that its descriptor is free; of this round's events, it has had its one
+        self.socket.close()  # at once, so that its descriptor is free; it has had its event of this round
         self.socket = create_backend_socket(family)
         self.fd = self.socket.fileno()
 

@@ -31,7 +31,7 @@ class HostTable:
     """The hosts of the config: a name itself comes before the longest "*." that fits it; last comes the default."""
 
     def __init__(self, hosts):
-        """Take a list of Hosts, of which there is at least one."""
+        """Index the Hosts, a list of at least one."""
         self.hosts = {host.name: host for host in hosts}
         self.has_stars = any(name.startswith("*.") for name in self.hosts)
         self.default = self.hosts.get(DEFAULT)
@@ -75,8 +75,8 @@ class Sites:
         return host or self.hosts.default
 
 
-# Runs inside Lua: what route returns comes out as a text, nil for no choice, or false for nonsense. So no object of
-# Lua's can play a trick on us, and no Python object gets where a config could lay hands on it.
+# Runs inside Lua: what route returns comes out as a text, nil for no choice, or false for nonsense. So no Lua
+# Lua's can play a trick on us, and no Python object gets to where a config could reach it.
 CALL_FROM_LUA = """
 local route = ...
 local gsub, byte, char = string.gsub, string.byte, string.char
@@ -104,7 +104,7 @@ class Route:
     """
 
     def __init__(self, lua, function):
-        """Take the LuaRuntime of the config, and its function."""
+        """Wrap the config's function, and the LuaRuntime that it runs in."""
         self.lua = lua
         self.call = lua.execute(CALL_FROM_LUA, function)
         self.warn_again_at = 0  # when the next complaint may be logged (seconds, time.monotonic)

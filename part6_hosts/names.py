@@ -15,7 +15,7 @@ PORT = re.compile(r"0*([0-9]{0,5})")  # "*DIGIT", says RFC 3986: it may be empty
 
 
 def dns_name(text: str) -> str | None:
-    """Return a name in lower case and without its one trailing dot, or None when it is no name.
+    """Return a name in lower case and without its one trailing dot, or None when it isn't one.
 
     There are "_" in names, whatever the standard says. Nothing else is let in: names end up in logs and in look-ups.
     """
@@ -25,12 +25,12 @@ def dns_name(text: str) -> str | None:
 
 @functools.lru_cache(maxsize=256)  # For speed: see request_head.py
 def host_name(text: str) -> str | None:
-    """Return the name in a Host header, or None when it is no name (or address) with or without a port.
+    """Return the name in a Host header, or None when it isn't a name (or address) with or without a port.
 
-    "WWW.Example.com.:8080" is www.example.com, "[::1]:80" is [::1]. An empty text is no name.
+    "WWW.Example.com.:8080" is www.example.com, "[::1]:80" is [::1]. An empty text is not a name.
     """
     name, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):  # the colons are those of an IPv6 address
+    if not colon or text.endswith("]"):  # the colons belong to an IPv6 address
         name = text
     elif not (found := PORT.fullmatch(port)) or int(found[1] or 0) > 65535:
         return None
@@ -40,7 +40,7 @@ def host_name(text: str) -> str | None:
 
 
 def ipv6_name(text: str) -> str | None:
-    """Return an IPv6 address in brackets in its shortest form, or None when it is none."""
+    """Return an IPv6 address in brackets in its shortest form, or None when it isn't one."""
     try:
         address = ipaddress.IPv6Address(text[1:-1] if text.endswith("]") and "%" not in text else "")
     except ValueError:

@@ -110,7 +110,7 @@ class ChunkedBody:
         if line:
             self.bytes_left -= len(line) + 2
             if not TRAILER.fullmatch(line):
-                raise BadRequest(400, "a trailer that is no header")
+                raise BadRequest(400, "a trailer that is not a header")
         elif line is not None:
             self.output.append(b"0\r\n\r\n")
             self.bytes_left = 0

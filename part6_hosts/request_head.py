@@ -15,7 +15,7 @@ from names import host_name
 try:
     import httptools
 except ImportError:
-    httptools = None  # a config with hosts is told so
+    httptools = None  # settings.py says so when a config has hosts
 
 MAX_CONNECTION = 1024  # bytes that all Connection headers have; each name in them is looked for in each header
 MAX_LENGTH = 2**63 - 1  # bytes of a body; more would not fit a signed number of 64 bits
@@ -43,7 +43,7 @@ class BadRequest(Exception):
     """A request that is refused."""
 
     def __init__(self, status, cause):
-        """Take the status of the answer, and the cause in a few plain words."""
+        """Keep the status of the answer, and the cause in a few plain words."""
         super().__init__(cause)
         self.status = status
 
@@ -55,7 +55,7 @@ def special_name(name):
     plain = key.translate(AS_IN_CGI)
     if plain not in SPECIAL_HEADERS and not plain.startswith(CLIENT_PREFIX):
         return None
-    # A CGI backend takes X_Forwarded_For for X-Forwarded-For, and some take X.Forwarded.For, too: such are left out.
+    # A CGI backend takes X_Forwarded_For for X-Forwarded-For, and some take X.Forwarded.For, too: these are left out.
     return key if key == plain else MISSPELT
 
 
@@ -96,7 +96,7 @@ class Request:
         self.complete = False
 
     def on_header(self, name, value):
-        """Take one header. llhttp has cut off the space before the value, but not the space after it."""
+        """Note one header. llhttp has cut off the space before the value, but not the space after it."""
         key = special_name(name)
         if key is None:
             self.kept += name, b": ", value.rstrip(b" \t"), b"\r\n"
@@ -115,9 +115,9 @@ class Request:
 
     @property
     def headers(self):
-        """The headers, a list of pairs: name, in whatever case, and value (bytes). Those of one name are in order.
+        """The headers, a list of pairs: name, in whatever case, and value (bytes). For each name, they are in order.
 
-        What the backend does not get is not here either: nobody should go by what a stranger claims.
+        What the backend does not get is not here either: no route should go by what a stranger claims.
         """
         kept = self.end_to_end_headers()
         special = [(name, value) for name, values in self.special.items() for value in values]
@@ -141,13 +141,13 @@ class Request:
         self.host = self.find_host()  # a name as host_name makes it; None: HTTP/1.0 without any
         said = self.special.get(b"connection")
         self.tokens = connection_tokens(b",".join(said)) if said else NOTHING
-        # Whether what comes after it is no request any more (RFC 9112, section 9.6).
+        # Whether what comes after it is not a request any more (RFC 9112, section 9.6).
         self.closes_connection = (
             b"close" in self.tokens or self.version == b"HTTP/1.0" and b"keep-alive" not in self.tokens
         )
         self.upgrade = b"upgrade" in self.special and self.is_handshake(first)  # of a WebSocket
         if self.length != 0 and self.method not in HAVE_BODIES:
-            self.ask_for_close()  # there are backends that look for no body here, and take it for the next request
+            self.ask_for_close()  # some backends look for no body here, and take it for the next request
 
     def find_length(self):
         """Return the length of the body, None for chunks (RFC 9112, section 6.3)."""
@@ -164,7 +164,7 @@ class Request:
             raise BadRequest(400, "two Content-Lengths")
         digits = lengths[0].lstrip(b"0") or b"0"
         if not lengths[0].isdigit() or len(digits) > 19 or int(digits) > MAX_LENGTH:
-            raise BadRequest(400, "a Content-Length that is no number, or beyond any measure")
+            raise BadRequest(400, "a Content-Length that is not a number, or too large")
         return int(digits)
 
     def find_host(self):
@@ -177,7 +177,7 @@ class Request:
             raise BadRequest(400, "a Host that is not a host name" if hosts else "no Host header")
         form = self.target[:1]
         if ord("#") in self.target or form == b"*" and (self.method, self.target) != (b"OPTIONS", b"*"):
-            raise BadRequest(400, "a target that is no path")
+            raise BadRequest(400, "a target that is not a path")
         return host if form in (b"/", b"*") else self.find_host_in_target(host)
 
     def find_host_in_target(self, host):

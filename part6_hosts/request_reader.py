@@ -38,7 +38,7 @@ class RequestReader:
         self.request = None  # the one that next_event has returned last
         self.body = None  # reads what is left of its body
         self.is_first = True  # no head has been complete yet
-        self.is_last = False  # what comes after this request, and its body, is no request any more
+        self.is_last = False  # what comes after this request, and its body, is not a request any more
 
     @property
     def in_head(self) -> bool:
@@ -138,7 +138,7 @@ class RequestReader:
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            pass  # so ends a head with Upgrade, and we look at that ourselves
+            pass  # this is how a head with Upgrade ends, and we look at that ourselves
         except httptools.HttpParserError as error:
             raise BadRequest(505 if "HTTP version" in str(error) else 400, f"malformed HTTP: {error}") from None
         has_room = len(self.head) + len(piece) <= MAX_HEADERS * len("a:\r\n")
@@ -157,7 +157,7 @@ class RequestReader:
             return b""
         if found[1] == b"CONNECT":
             raise BadRequest(400, "CONNECT is for another kind of proxy")
-        if found[1] == b"PRI":  # so begins HTTP/2 (RFC 9113, section 3.4)
+        if found[1] == b"PRI":  # this is how HTTP/2 begins (RFC 9113, section 3.4)
             raise BadRequest(505, "HTTP/2, where only 1.0 and 1.1 are spoken")
         return SHOWN_INSTEAD + text[found.end(1) :]
 

@@ -15,7 +15,7 @@ class PlainService:
     """Connects every client to one of the same backends, whatever it will send."""
 
     def __init__(self, backends):
-        """Serve by a BackendSet."""
+        """Share the clients among the backends of a BackendSet."""
         self.backends = backends
         self.family = backends.family  # of the sockets that its backends need, most likely
 
@@ -32,7 +32,7 @@ class LookingService:
     """Looks at what each client sends, and then chooses a host for it."""
 
     def __init__(self, pair_class, sites, head_timeout, is_trusted=None):
-        """Serve by pairs of a class, HttpPair or TlsPair, which look for the Sites.
+        """Make pairs of a class, HttpPair or TlsPair, which look names up in the Sites.
 
         A client has head_timeout seconds for the whole of a head. is_trusted(address) returns True for a client (a
         string) that may speak for others; without it, none may.

@@ -40,7 +40,7 @@ OF_A_HOST = ["backends", *INHERITED, "sendProxyProtocol"]
 
 
 def refuse(name, what, given):
-    """Raise ConfigError: the setting of this full name must be something else than what was given: see not_this()."""
+    """Raise ConfigError: the setting of this full name must be something other than what was given: see not_this()."""
     raise ConfigError(f"Error parsing config file: {name} must be {what}, {given}.")
 
 
@@ -159,7 +159,7 @@ class Scope:
     """Where settings are looked up: among the config's globals, or in a host's table, then among the globals."""
 
     def __init__(self, settings, table=None, prefix=""):
-        """Take the Settings; for a host, its table too, a dictionary, and the beginning of its settings' full names."""
+        """Look in the Settings; for a host, in its table (a dictionary) first. Its full names begin with the prefix."""
         self.settings = settings
         self.table = table or {}
         self.prefix = prefix
@@ -174,7 +174,7 @@ class Scope:
 
 
 def read_backends(scope):
-    """Return the list of backends: those of `backends`, or the one of backendAddress and backendPort."""
+    """Return the list of backends: the ones in `backends`, or the one at backendAddress and backendPort."""
     settings = scope.settings
     value, full_name = scope.get("backends")
     if value is None and not scope.prefix:
@@ -192,7 +192,7 @@ def read_backends(scope):
         refuse(full_name, f"a list of 1 to {MOST_BACKENDS} backends", f"not {len(values)}")
     backends = [read_backend(settings, value, f"{full_name}[{number}]") for number, value in enumerate(values, 1)]
     if all(backend.backup for backend in backends):
-        refuse(full_name, "a list in which at least one is no backup", "not backups alone")
+        refuse(full_name, "a list with at least one that is not a backup", "not backups alone")
     return backends
 
 
@@ -209,7 +209,7 @@ def read_balance(scope):
 
 
 def read_check(scope, greeting=b""):
-    """Return the Check that is to be made of each backend, or None; its request is sent behind a greeting (bytes)."""
+    """Return the Check that is to be made of each backend, or None; its request is sent after a greeting (bytes)."""
     value, full_name = scope.get("check")
     if value is None:
         return None
@@ -272,7 +272,7 @@ def add_checks(checkers, check, backends):
 
 
 def read_host_name(key, full_name):
-    """Return a key of `hosts` in the form in which names are compared."""
+    """Return a key of `hosts` in the form that names are compared in."""
     if not isinstance(key, str):
         refuse(full_name, 'under a name: ["site1.localhost"] = {backends = ...}', f"not under {describe(key)}")
     if key == DEFAULT:
@@ -338,7 +338,7 @@ def read_networks(settings):
             refuse(f"trustedProxies[{number}]", 'an address or a network, such as "10.0.0.0/8"', not_this(text))
 
     def is_trusted(address):
-        """Tell whether what this client says about others is believed."""
+        """Return True if what this client says about others is believed."""
         address = ipaddress.ip_address(address.partition("%")[0])
         return any(address in network for network in networks)
 

@@ -8,7 +8,7 @@ redis = {address = "127.0.0.1", port = "6379"}   -- also: user, password, databa
 -- A member is ADDRESS or ADDRESS:PORT (80, or 443 for TLS). Names without a set get that of httpDefault or httpsDefault:
 --   redis-cli sadd hostnames:httpDefault:backends 127.0.0.1:8003
 
--- Hosts that stand here are not looked up. What part 5 knows holds for the sets in redis as well (balance, maxFails, ...).
+-- Hosts listed here are not looked up. What part 5 knows holds for the sets in redis as well (balance, maxFails, ...).
 -- hosts = {["admin.localhost"] = {backends = {{address = "127.0.0.1", port = "8009"}}}}
 
 -- function route(request)           -- may ask redis: get, exists, hget, smembers and so on

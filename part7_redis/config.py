@@ -6,7 +6,7 @@ Mirrors what rsp.c does with luaL_dofile and get_config_opt since the post "Lua-
 try:
     try:  # LuaJIT, the engine of the original and of OpenResty
         from lupa.luajit21 import LuaError, LuaRuntime, lua_type
-    except ImportError:  # lupa was built without it: its own default, a plain Lua; any from 5.2 on will do
+    except ImportError:  # lupa was built without it: its own default, a plain Lua; any from 5.2 on works
         from lupa import LuaError, LuaRuntime, lua_type
 except ImportError:
     LuaRuntime = LuaError = None  # read_config_file says so
@@ -18,7 +18,7 @@ ROOM = 1024 * 1024  # bytes of it that must be left before a function is called:
 
 # Lua gives a program its global names as a table, and this is the one that a config gets. It computes values; it has
 # no business in Python, in files, in other programs or in C, so what could lead there (io, require, load, debug,
-# python, most of os) is not in the table, and for the config does not exist.
+# python, most of os) is not in the table: the config can't see it.
 ENVIRONMENT = """
 local environment = {
     math = math, string = string, table = table, os = {getenv = os.getenv},
@@ -48,20 +48,20 @@ def describe(value):
 
 
 def is_table(value):
-    """Tell whether a value from Lua is a table."""
+    """Return True if a value from Lua is a table."""
     return lua_type(value) == "table"
 
 
 def is_function(value):
-    """Tell whether a value from Lua is a function."""
+    """Return True if a value from Lua is a function."""
     return lua_type(value) == "function"
 
 
 def make_room(lua):
-    """See that there is memory left for the arguments of a call; raise LuaError when there is not.
+    """Make sure that there is memory left for the arguments of a call; raise LuaError when there is not.
 
-    lupa makes strings and tables for Lua outside of the call that they are for. If one did not fit, Lua would know
-    nobody to tell, and would end the whole program.
+    lupa makes strings and tables for Lua outside of the call that they are for. If one did not fit, Lua would have
+    no caller to tell, and would end the whole program.
     """
     if lua.get_memory_used() > MAX_MEMORY - ROOM:
         lua.gccollect()
@@ -82,7 +82,7 @@ class Settings:
     """What a config has left behind when it has run."""
 
     def __init__(self, path, lua, table):
-        """Take over the Lua state and the table that was the config's environment."""
+        """Wrap the Lua state and the table that was the config's environment."""
         self.path = path  # of the config file, for messages
         self.lua = lua  # the LuaRuntime, for functions that the config has left behind
         self.table = table  # a Lua table: what the config has set, among the names of ENVIRONMENT
@@ -149,7 +149,7 @@ def get_config_opt(settings, name, instead=""):
     """
     value = settings.get(name)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{value:.14g}"  # a number will do, written as Lua writes it
+        return f"{value:.14g}"  # a number works too, written as Lua writes it
     if not isinstance(value, str):
         given = "" if value is None else f", not {describe(value)}"
         more = instead and f", or set {instead}"

@@ -22,7 +22,7 @@ CHUNK = 65536  # bytes a read
 LONGEST_STATUS_LINE = 1024  # bytes; a backend that sends more without a line's end fails the check
 LONGEST_INTERIM = 16_384  # bytes that an interim answer may have
 STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d\d\d)[ \r\n]")
-# An interim answer is a head alone: 100, 102, 103 and the like. 101 is none, the connection is something else then.
+# An interim answer is a head alone: 100, 102, 103 and the like. 101 isn't one: the connection is something else then.
 INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d[ \r\n]")
 INTERIM_HEAD = re.compile(INTERIM.pattern + rb"(?s:.*?)(?<=\n)\r?\n")
 LINGER_SECONDS, LINGER_BYTES = 0.2, 1_048_576  # how long, and how much, a check reads on when it knows the status
@@ -36,7 +36,7 @@ class Check:
     rise: int  # good checks in a row, and a backend that was down is up
     fall: int  # failed checks in a row, and a backend that was up is down
     timeout: float  # seconds that a connect may take, and as many for the answer
-    request: bytes | None  # what to send; None: a connect will do
+    request: bytes | None  # what to send; None: a connect is enough
     expect: range  # of status codes that are good
 
 
@@ -50,7 +50,7 @@ class Checker:
         self.up = True  # what the backends' sets have heard last
         self.passes = self.failures = 0  # checks in a row
         self.number = 0  # of the last time-out that has begun
-        self.addresses = None  # an iterator over those left to try
+        self.addresses = None  # an iterator over the ones left to try
         self.socket = None  # while a check is under way
         self.fd = None  # the loop's key for this handler
         self.asked = False  # the request has been sent
@@ -63,7 +63,7 @@ class Checker:
         call_later(random.uniform(0, self.check.interval), self.start_check)
 
     def start_check(self):
-        """Make one check, and see to the next."""
+        """Make one check, and schedule the next."""
         call_later(self.check.interval, self.start_check)
         if self.done:
             self.close()
@@ -74,7 +74,7 @@ class Checker:
             self.connect(errno.EADDRNOTAVAIL)
 
     def connect(self, error_number):
-        """Start connecting to the next address; with none left, the check has failed by this error."""
+        """Start connecting to the next address; with none left, the check has failed with this error."""
         for family, _, _, _, address in self.addresses:
             try:
                 self.socket = create_backend_socket(family)
@@ -166,7 +166,7 @@ class Checker:
         self.close()
 
     def close(self):
-        """Close the socket, at once: of this round's events, it has had its one."""
+        """Close the socket, at once: it has had its event of this round."""
         if self.socket is not None:
             remove_epoll_handler(self)
             self.socket.close()

@@ -34,7 +34,7 @@ class HostTable:
     """The hosts of the config: a name itself comes before the longest "*." that fits it; last comes the default."""
 
     def __init__(self, hosts):
-        """Take a list of Hosts."""
+        """Index the Hosts, a list."""
         self.hosts = {host.name: host for host in hosts}
         self.has_stars = any(name.startswith("*.") for name in self.hosts)
         self.default = self.hosts.get(DEFAULT)
@@ -76,7 +76,7 @@ class Sites:
         self.go_on(self.search(address, name, request), found)
 
     def go_on(self, search, found, answer=None):
-        """Take a search a step further: redis has answered, or it begins."""
+        """Go a step further in a search: redis has answered, or it begins."""
         try:
             ask = search.send(answer)
         except StopIteration as end:
@@ -89,7 +89,7 @@ class Sites:
         found(*result)
 
     def search(self, address, name, request):
-        """Return the Host, or None: a generator that yields whatever has to be asked, as a function of who is told.
+        """Return the Host, or None: a generator that yields each question, a function that takes a callback.
 
         Raises RouteError, NoAnswer.
         """
@@ -107,8 +107,8 @@ class Sites:
 
 # Runs inside Lua, as a coroutine. redis.get(key) yields the command, and goes on with the reply when it has come: for
 # the config it looks as if it had waited. What route returns comes out as a text, nil for no choice, or false for
-# nonsense. So no object of Lua's can play a trick on us, and no Python object gets where a config could lay hands on
-# it.
+# nonsense. So no Lua object can play a trick on us, and no Python object gets to where a config could
+# reach it.
 CALL_FROM_LUA = """
 local route, redis, commands = ...
 local gsub, byte, char = string.gsub, string.byte, string.char
@@ -139,27 +139,27 @@ return function(address, tls, host, method, target, headers)
     return "name", type(name) == "string" and as_text(name)
 end
 """
-# The commands that a route may give: those that only look something up.
+# The commands that a route may give: the ones that only look something up.
 COMMANDS = "get exists hget hexists hgetall smembers sismember scard lrange lindex llen".split()
 MOST_QUESTIONS = 100  # that one route may ask
 LARGEST_REPLY = 262_144  # bytes that the answer to one may have
-ENTRY_OVERHEAD = 64  # bytes that each entry of a list takes, besides its own
+ENTRY_OVERHEAD = 64  # bytes that each entry of a list takes, besides its content
 
 
 def entries_of(reply):
-    """Return what a reply of redis's consists of, as a list."""
+    """Return what redis's reply consists of, as a list."""
     if isinstance(reply, dict):
         return [*reply.keys(), *reply.values()]
     return reply if isinstance(reply, list) else [reply]
 
 
 def size_of(reply):
-    """Return the bytes that a reply of redis's takes in Lua, roughly."""
+    """Return the bytes that redis's reply takes in Lua, roughly."""
     return sum(ENTRY_OVERHEAD + (len(entry) if isinstance(entry, bytes) else 0) for entry in entries_of(reply))
 
 
 def is_fit_for_lua(entry):
-    """Tell whether Lua can have this as a value and as a key: NaN, as a key, would end the whole program."""
+    """Return True if Lua can have this as a value and as a key: NaN, as a key, would end the whole program."""
     return entry is None or isinstance(entry, bytes) or isinstance(entry, int | float) and -(2**63) <= entry < 2**63
 
 
@@ -173,7 +173,7 @@ class Route:
     """
 
     def __init__(self, lua, function, redis=None, connection=None):
-        """Take the LuaRuntime of the config, its function, and for redis the config's table and the connection."""
+        """Wrap the config's function and its LuaRuntime; with redis, also the config's table and the connection."""
         self.lua = lua
         self.connection = connection
         self.call = lua.execute(CALL_FROM_LUA, function, redis, lua.table_from(COMMANDS))

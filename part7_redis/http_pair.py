@@ -155,7 +155,7 @@ class HttpPair(LookingPair):
             return False
         try:
             return not self.client.socket.recv(1, MSG_PEEK)
-        except OSError:  # nothing yet, or a reset, which the socket's own events will tell
+        except OSError:  # nothing yet, or a reset, which the socket's own events will report
             return False
 
     def on_early_end(self):

@@ -9,7 +9,7 @@ import socket
 import struct
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # "any address": to a connect, it is this machine
-# What this machine may run out of: descriptors, memory, ports of its own. Says nothing of the other machine.
+# What this machine may run out of: descriptors, memory, its own ports. Says nothing about the other machine.
 OUR_OWN_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EADDRNOTAVAIL}
 NON_BLOCKING_STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)  # a TCP socket whose calls never wait
 
@@ -59,7 +59,7 @@ def is_usable(family):
     """Return True if this machine has sockets of an address family: IPv4 or IPv6."""
     try:
         create_backend_socket(family).close()
-    except OSError as error:  # any other says that there is none to be had just now
+    except OSError as error:  # any other error says that there is none just now
         return error.errno != errno.EAFNOSUPPORT
     return True
 
@@ -112,7 +112,7 @@ def make_socket_non_blocking(sock):
 
 
 def create_backend_socket(family):
-    """Return a new non-blocking TCP socket of an address family; raise OSError when there is none to be had."""
+    """Return a new non-blocking TCP socket of an address family; raise OSError when it can't be made."""
     # For speed: the bare socket, without makefile() and `with`; 5 % of the instructions that a client costs.
     backend_socket = socket.SocketType(family, NON_BLOCKING_STREAM)
     send_at_once(backend_socket)
@@ -121,9 +121,9 @@ def create_backend_socket(family):
 
 
 def send_at_once(sock):
-    """Switch Nagle's algorithm off, by which small messages wait for the acknowledgement of earlier ones.
+    """Switch Nagle's algorithm off: it makes small messages wait for the acknowledgement of earlier ones.
 
-    A listening socket hands this on to those that it accepts. See TCP_NODELAY in tcp(7).
+    A listening socket hands this on to the ones that it accepts. See TCP_NODELAY in tcp(7).
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -9,7 +9,7 @@ The backend must expect it. Send it in one piece with what follows: nginx resets
 import ipaddress
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-VERSION_AND_LOCAL, VERSION_AND_PROXY = 0x20, 0x21  # of version 2: nobody's connection but our own, or a client's
+VERSION_AND_LOCAL, VERSION_AND_PROXY = 0x20, 0x21  # of version 2: our own connection, or a client's
 TCP4, TCP6 = 0x11, 0x21
 
 
@@ -17,7 +17,7 @@ def proxy_header(version: str, client: tuple, server: tuple) -> bytes:
     """Return the header, "v1" or "v2", for a client's connection.
 
     Both ends are given as the socket module gives them: an address, a port, and for IPv6 two more. ::ffff:192.0.2.1
-    is an IPv4 address: it only came through an IPv6 socket. If just one end has such a one, both are written as IPv6.
+    is an IPv4 address: it only came through an IPv6 socket. If just one end has one, both are written as IPv6.
     """
     addresses = [ipaddress.ip_address(end[0].partition("%")[0]) for end in (client, server)]
     plain = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
@@ -36,7 +36,7 @@ def as_ipv6(address):
 
 
 def own_check_header(version: str) -> bytes:
-    """Return the header for a connection of the proxy's own, such as a health check's, which has no client."""
+    """Return the header for the proxy's own connection, such as a health check's, which has no client."""
     return b"PROXY UNKNOWN\r\n" if version == "v1" else v2_header(VERSION_AND_LOCAL, 0, b"")
 
 

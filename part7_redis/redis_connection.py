@@ -25,22 +25,22 @@ from netutils import NON_BLOCKING_STREAM, create_backend_socket
 try:
     import hiredis
 except ImportError:
-    hiredis = None  # a config with redis is told so
+    hiredis = None  # settings.py says so when a config has redis
 
-ANSWER_SECONDS = 1  # that a question may take; then whoever asked is told that there is no answer
+ANSWER_SECONDS = 1  # that a question may take; then its caller hears that there is no answer
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5  # seconds between attempts to connect: each is twice the last one
-CONNECT_SECONDS = 2  # that a connect may take, and the greeting behind it
+CONNECT_SECONDS = 2  # that a connect may take, and the greeting after it
 FIRST_BEAT_SECONDS = 1  # until the first ping; its answer proves that the connection works
 BEAT_SECONDS = 5  # between pings; a redis that leaves one unanswered for as long is given up
 CHUNK = 65536  # bytes a read
-LONGEST_REPLY = 16_777_216  # bytes; more than that is no answer to any question of ours
+LONGEST_REPLY = 16_777_216  # bytes; a longer one can't be the answer to a question of ours
 
 NOT_YET = object()  # hiredis: the reply is not all there
 DOWN, CONNECTING, GREETING, READY = "down", "connecting", "greeting", "ready"
 
 
 def unix_address(path):
-    """Return the address of a Unix socket, in the form in which getaddrinfo(3) lists others."""
+    """Return the address of a Unix socket, in the form that getaddrinfo(3) lists others in."""
     return socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path
 
 
@@ -58,22 +58,22 @@ class NoAnswer(Exception):
 
 
 class Query:
-    """Some commands for redis, and who is to get the replies."""
+    """Some commands for redis, and the function that gets the replies."""
 
     def __init__(self, commands, tell):
-        """Take the commands, each a tuple of words, and tell(replies): a list of them, or None when there are none."""
+        """Each command is a tuple of words; tell(replies) gets a list, or None when there is no answer."""
         self.commands = commands
         self.tell = tell
         self.replies = []
 
     def answer(self, replies):
-        """Tell who asked, unless that has been done."""
+        """Call tell with the replies, unless that has been done."""
         tell, self.tell = self.tell, None
         if tell:
             tell(replies)
 
     def time_out(self):
-        """Tell who asked that there is no answer; one that comes later is dropped."""
+        """Say that there is no answer; one that comes later is dropped."""
         self.answer(None)
 
 
@@ -93,7 +93,7 @@ class RedisConnection:
         self.greeting.append(("CLIENT", "TRACKING", "ON", "BCAST", *tracking))
         self.listeners = []  # each gets changed(key), None for all keys, and connected()
         self.state = DOWN
-        self.addresses = iter(())  # those left to try
+        self.addresses = iter(())  # the ones left to try
         self.socket = None
         self.fd = None  # the loop's key for this handler
         self.reader = None  # hiredis's
@@ -105,7 +105,7 @@ class RedisConnection:
         self.ping = None  # the last Query of beat
         self.pause = SHORTEST_PAUSE
         self.generation = 0  # of the connection, for its timers
-        self.complaint = None  # what the log has been told last; None when all was well
+        self.complaint = None  # what the log said last; None when all was well
 
     def start(self):
         """Begin connecting."""
@@ -116,20 +116,20 @@ class RedisConnection:
         """Ask redis; tell(replies) is called later, never at once: with a list, or with None in ANSWER_SECONDS."""
         question = Query(commands, tell)
         self.deadlines.start(question)
-        while self.queued and not self.queued[0].tell:  # nobody waits any more for those that are the oldest
+        while self.queued and not self.queued[0].tell:  # no client waits any more for the oldest ones
             self.queued.popleft()
         self.queued.append(question)
         if self.state is READY:
             self.send_waiting()
 
     def is_ready(self):
-        """Tell whether redis is there, as far as we know."""
+        """Return True if redis is there, as far as we know."""
         return self.state is READY
 
     # Connecting
 
     def connect(self, error_number):
-        """Start connecting to the next address; with none left, wait a while, by this error."""
+        """Start connecting to the next address; with none left, wait a while, because of this error."""
         for family, _, _, _, address in self.addresses:
             try:
                 self.socket = create_redis_socket(family)
@@ -210,11 +210,11 @@ class RedisConnection:
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
 
     def fail(self):
-        """Connect again, after an exception that leaves the connection in no state at all: the loop calls this."""
+        """Connect again, after an exception that leaves the connection in an unknown state: the loop calls this."""
         self.lose("a mistake in this program")
 
     def close(self):
-        """Close the socket, at once: of this round's events, it has had its one."""
+        """Close the socket, at once: it has had its event of this round."""
         if self.socket is not None:
             remove_epoll_handler(self)
             self.socket.close()
@@ -238,7 +238,7 @@ class RedisConnection:
             self.lose("it does not speak as redis does")
 
     def send_waiting(self):
-        """Send the questions that somebody still waits for."""
+        """Send the questions that a client still waits for."""
         while self.queued:
             question = self.queued.popleft()
             if question.tell:
@@ -259,7 +259,7 @@ class RedisConnection:
             repeat_epoll_event(self, EPOLLIN)
 
     def receive(self):
-        """Read what has come, and tell everybody what it means to them."""
+        """Read what has come: answers go to the questions, pushes to the listeners."""
         data = self.socket.recv(CHUNK)
         if not data:
             self.lose("it has ended the connection")
@@ -279,7 +279,7 @@ class RedisConnection:
             self.lose(f"a reply of more than {LONGEST_REPLY} bytes")
 
     def next_reply(self):
-        """Return the next reply, or NOT_YET; raise ProtocolError for what is none."""
+        """Return the next reply, or NOT_YET; raise ProtocolError for anything else."""
         try:
             return self.reader.gets()
         except TypeError:  # a map whose keys are lists or maps: Python has no such thing, and redis sends none
@@ -298,7 +298,7 @@ class RedisConnection:
                 listener.changed(key)
 
     def see_reply(self, reply):
-        """Add a reply to those of the question that is first in line."""
+        """Add a reply to the first question in line."""
         if not self.in_flight:
             self.lose("it answers without having been asked")
             return

@@ -17,7 +17,7 @@ from hosts import Host
 from netutils import leads_back
 from redis_connection import NoAnswer, hiredis
 
-MOST_NAMES = 10_000  # that are kept, those with backends; and as many of those without
+MOST_NAMES = 10_000  # that are kept with backends; and as many without
 MOST_MEMBERS = 1000  # backends of one name
 MOST_ASKED = str(MOST_MEMBERS + 1)  # of them; the last one tells that there are more
 WARN_PAUSE = 10  # seconds between log lines about the same key
@@ -45,7 +45,7 @@ class RedisHosts:
     """The hosts of one port, by name."""
 
     def __init__(self, connection, port, default, make_set):
-        """Take a RedisConnection, the port of backends without one, the name of the default set, and make_set.
+        """Ask a RedisConnection; the port is for backends that give none, `default` is the name of the default set.
 
         make_set(backends) returns a BackendSet of BalancedBackends.
         """
@@ -57,7 +57,7 @@ class RedisHosts:
         self.unknown = (
             collections.OrderedDict()
         )  # name -> CachedHost without one, so that these can't displace the others
-        self.asked = {}  # name -> who waits for the answer: functions of a CachedHost, or of None
+        self.asked = {}  # name -> what waits for the answer: functions of a CachedHost, or of None
         self.stale_in_flight = set()  # names whose answer is on its way, and out of date already
         self.warn_again_at = collections.OrderedDict()  # what is ignored -> when the log may say so again (seconds)
         connection.listeners.append(self)
@@ -93,7 +93,7 @@ class RedisHosts:
         self.connection.ask(functools.partial(self.learn, name), *lives, of_set, of_list)
 
     def learn(self, name, replies):
-        """Keep what redis has said about a name, and tell the ones who wait."""
+        """Keep what redis has said about a name, and tell the ones that wait."""
         entry = None
         try:
             if replies is not None and self.are_answers(replies[2:]):
@@ -103,17 +103,17 @@ class RedisHosts:
                 entry.is_fresh = name not in self.stale_in_flight
                 if entry.is_fresh or entry.host:  # a set that has changed is the same one, with other backends
                     self.keep(name, entry)
-        finally:  # whatever has happened, nobody is left waiting
+        finally:  # whatever has happened, no client is left waiting
             self.stale_in_flight.discard(name)
             for tell in self.asked.pop(name):
                 tell(entry)
 
     def are_answers(self, replies):
-        """Tell whether redis has answered: what is there, or that a key is of the wrong type. It may not be able to."""
+        """Return True if redis has answered: what is there, or that a key has the wrong type. It may be unable to."""
         for reply in replies:
             error = isinstance(reply, hiredis.ReplyError) and not str(reply).startswith("WRONGTYPE")
             if error or not isinstance(reply, list | hiredis.ReplyError):
-                self.warn("redis's answer", str(reply) if error else "it is no list")
+                self.warn("redis's answer", str(reply) if error else "it is not a list")
                 return False
         return True
 
@@ -140,11 +140,11 @@ class RedisHosts:
             self.known[name].is_fresh = False
 
     def connected(self):
-        """Note that redis is back: nobody has told us what has changed meanwhile."""
+        """Note that redis is back: we have missed what has changed meanwhile."""
         self.make_stale()
 
     def make_stale(self):
-        """Have every name asked for anew, when it is next needed; without an answer, what was known stays in force."""
+        """Ask for every name again, when it is next needed; without an answer, what was known still holds."""
         self.unknown.clear()
         for entry in self.known.values():
             entry.is_fresh = False
@@ -176,12 +176,12 @@ class RedisHosts:
         return Host(name, self.make_set(backends), None) if backends else None
 
     def read_members(self, key, reply, hipache=False):
-        """Return the addresses and ports in a reply, sorted; log what is none of these."""
+        """Return the addresses and ports in a reply, sorted; log what is neither."""
         if isinstance(reply, hiredis.ReplyError):
             self.warn(f"redis key {key}", str(reply))
             return []
         places = set()
-        for member in reply[1:] if hipache else reply:  # hipache's lists begin with a name of their own
+        for member in reply[1:] if hipache else reply:  # hipache's lists begin with an identifier
             text = member.decode("latin-1") if isinstance(member, bytes) else f"{type(member)}"
             place = read_place(text.removeprefix("http://").rstrip("/") if hipache else text, self.port)
             if place is None:
@@ -213,7 +213,7 @@ def name_in(key):
 def read_place(text, port):
     """Return address and port, two strings, of a member of a set; None if it is rubbish. The port may be missing.
 
-    An address, not a name: to look a name up would hold up everybody.
+    An address, not a name: looking a name up would hold up all clients.
     """
     address, colon, own_port = text.rpartition(":")
     if not colon or text.endswith("]") or text.count(":") > 1 and not text.startswith("["):
@@ -223,7 +223,7 @@ def read_place(text, port):
         address = ipaddress.ip_address(address[1:-1] if in_brackets else address)
     except ValueError:
         return None
-    if getattr(address, "scope_id", None):  # it names a device of one machine's
+    if getattr(address, "scope_id", None):  # it names a device of one machine
         return None
     is_port = own_port.isascii() and own_port.isdigit() and len(own_port) < 6 and 0 < int(own_port) < 65536
     return (str(address), own_port) if is_port else None

@@ -45,7 +45,7 @@ class ServerSocketHandler:
     """Accepts clients."""
 
     def __init__(self, server_socket, event_mask, service):
-        """Take over a listening, non-blocking socket."""
+        """Wrap a listening, non-blocking socket."""
         self.socket = server_socket  # open as long as the program runs
         self.fd = server_socket.fileno()  # the loop's key for this handler
         self.event_mask = event_mask  # as registered with epoll
@@ -126,7 +126,7 @@ class ServerSocketHandler:
                     STUCK_SECONDS,
                 )
                 self.turns_away = True
-        except OSError:  # nobody waits
+        except OSError:  # no client waits
             pass
         self.reserve = socket.socket()
 
@@ -142,7 +142,7 @@ def mostly_silent():
 
 
 class ListeningSocket(socket.socket):
-    """A listening socket that has its family and its kind at hand.
+    """A listening socket that remembers its family and its kind.
 
     For speed: accept() asks for both, for every client, and the library makes names of the numbers each time. That is a
     tenth of the instructions that a client costs.

@@ -7,7 +7,7 @@ come first, and decide nothing.
 import re
 
 MAX_INTERIM = 32768  # bytes that one interim answer may have
-STATUS_LENGTH = 13  # bytes of an answer within which its status code has come
+STATUS_LENGTH = 13  # bytes; after that many of an answer, its status code has come
 
 SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r\n]")
 INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")

@@ -6,7 +6,8 @@
     python tests/carry.py --accept part4_buffering    the part's differences from the part before are intended
 
 Each part gets what the part before has changed: base is the earlier part's file as it was, one side is what it is now,
-the other is the later part's file. Conflicts are left in the file, marked and named. Nothing is committed.
+the other is the later part's file. Conflicts are left in the file, marked and named. The steps from part to part get
+the change as well, and their pages: see support/steps.py. Nothing is committed.
 """
 
 import argparse
@@ -15,13 +16,12 @@ import pathlib
 import subprocess
 import sys
 import tarfile
-import tempfile
 
+from support.merging import MARK, carry_through_steps, merge_text
 from support.parts import PARTS, ROOT
 from support.patches import need_git
+from support.steps import StepError, parts_with_steps
 from support.versions import PAIRS, WHOLE_FILE, all_differences, differences, files, pieces, read_list, write_list
-
-MARK = "<<<<<<<"
 
 
 def git(*words):
@@ -54,29 +54,12 @@ def starts(paths):
 
 
 def merge(before, after, name, base, theirs):
-    """Merge a change (base to theirs, texts) into the later part's file; return how many places are in conflict.
-
-    A definition that the later part has not changed is taken over whole. git would see a conflict where the line below
-    it is one that the later part has changed.
-    """
+    """Merge a change (base to theirs, texts) into the later part's file; return how many places are in conflict."""
     target = ROOT / after / name
-    text = target.read_text()
-    past, present = (pieces(version, f"{before}/{name}") for version in (base, theirs))
-    for piece, here in pieces(text, f"{after}/{name}").items():
-        was, new = past.get(piece), present.get(piece)
-        if was and new and here in (was, new) and base.count(was) == text.count(here) == 1:
-            base, text = base.replace(was, new), text.replace(here, new)
     labels = [word for label in (after, "before the change", "the change") for word in ("-L", label)]
-    with tempfile.TemporaryDirectory() as directory:
-        paths = [pathlib.Path(directory, name) for name in ("ours", "base", "theirs")]
-        for path, version in zip(paths, (text, base, theirs), strict=True):
-            path.write_text(version)
-        words = ["git", "merge-file", "--diff3", *labels, *paths]
-        run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-        if not 0 <= run.returncode < 128:
-            sys.exit(f"git merge-file {after}/{name}: {run.stderr.strip()}")
-        target.write_text(paths[0].read_text())
-    return run.returncode
+    text, conflicts = merge_text(f"{before}/{name}", target.read_text(), base, theirs, "--diff3", *labels)
+    target.write_text(text)
+    return conflicts
 
 
 def note(before, after, name, old, new):
@@ -135,6 +118,9 @@ def carry(commit, paths):
                 print("    Resolve it by hand. Then say so, and go on from there:")
                 print(f"    python tests/carry.py --accept {after}/{name}")
                 print(f"    python tests/carry.py {since}{after}/{name}")
+    for part in parts_with_steps():
+        before = {file.split("/")[1]: text for file, text in past.items() if file.startswith(f"{PARTS[part - 1]}/")}
+        print("".join(f"{line}\n" for line in carry_through_steps(part, before)), end="")
     return not stopped
 
 
@@ -165,7 +151,7 @@ def main():
             accept(options.paths or PARTS.values())
         elif not carry(options.since, options.paths):
             sys.exit(1)
-    except LookupError as error:
+    except (LookupError, StepError) as error:
         sys.exit(str(error))
     except SyntaxError as error:
         sys.exit(f"{error.filename}, line {error.lineno}: {error.msg}. Correct it first.")

@@ -19,6 +19,7 @@ from support.harness import Command, CommandByRedis, Proxy, any_command, is_list
 from support.left_out import WITHOUT_IPV6, LeftOut, has_ipv6
 from support.parts import PARTS
 from support.peers import RedisServer, free_port, wait_until
+from support.steps import StepError, all_steps, existing_part, find_step, steps_of
 
 YOURS = "yours"  # instead of a part's number: the program that --proxy names
 FIRST_WITH_HOSTS = 6  # a part
@@ -34,7 +35,7 @@ BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another o
 
 
 def pytest_addoption(parser):
-    """Add --proxy."""
+    """Add --proxy, and --step."""
     parser.addoption(
         "--proxy",
         metavar="COMMAND",
@@ -44,6 +45,23 @@ def pytest_addoption(parser):
     )
     parser.addoption("--milestones", action="store_true", help="with --proxy: one row after another, to the first no")
     parser.addoption("--milestone", metavar="NUMBER", type=int, help="with --proxy: this one row, and all about it")
+    parser.addoption(
+        "--step",
+        metavar="STEP",
+        action="append",
+        type=steps_named,
+        help="run what these steps are the first to pass, and what their pages print: 5.3, 5 for all of part 5, or all",
+    )
+
+
+def steps_named(text):
+    """Return the steps that --step names; raise UsageError when there are none."""
+    try:
+        if text == "all":
+            return all_steps()
+        return [find_step(text)] if "." in text else steps_of(existing_part(text))
+    except StepError as error:
+        raise pytest.UsageError(f"--step: {error}") from None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -102,6 +120,14 @@ def pytest_configure_node(node):
     """Tell a worker of pytest-xdist what the proxy's command is, and where the outcomes of base tests are kept."""
     node.workerinput["base_directory"] = node.config.base_directory
     node.workerinput["words"] = node.config.proxy_command and node.config.proxy_command.words
+
+
+def pytest_pycollect_makeitem(collector, name, obj):
+    """Leave out what runs on request alone: a test of steps when no --step has named any."""
+    for mark in getattr(obj, "pytestmark", []):
+        if mark.name == "on_request" and not collector.config.getoption(mark.args[0]):
+            return []
+    return None
 
 
 def row_of(definition):

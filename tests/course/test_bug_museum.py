@@ -123,9 +123,12 @@ def test_as_text(start_proxy):
 
 
 def test_backend_down(start_proxy):
-    proxy = start_proxy(free_port())
-    for _ in range(2):
-        connect_and_be_turned_away(proxy.port)
+    port = free_port()
+    proxy = start_proxy(port)
+    connect_and_be_turned_away(proxy.port)
+    with EchoBackend(port), proxy.connect() as client:
+        client.send(b"hello")
+        assert client.receive_exactly(5) == b"hello"
 
 
 def test_left_open(start_proxy):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from support.parts import PARTS, ROOT
+from support.steps import read_files, steps_of
 from support.versions import PAIRS, all_differences, complaints, files, pieces
 
 HINT = """Hint: carry the change over: python tests/carry.py (once it is committed: --since HEAD~1).
@@ -49,11 +50,12 @@ def run(directory, *words):
 @pytest.fixture
 def copy(tmp_path):
     """A repository with a copy of the first four parts and of the command."""
-    leave_out = shutil.ignore_patterns("__pycache__", "steps")
+    leave_out = shutil.ignore_patterns("__pycache__")
     for directory in list(PARTS.values())[:4]:
         shutil.copytree(ROOT / directory, tmp_path / directory, ignore=leave_out)
     shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support", ignore=leave_out)
-    shutil.copy(ROOT / "tests" / "carry.py", tmp_path / "tests")
+    for name in ("carry.py", "steps.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
     for name, later in (("parts.py", r"^    ([5-9]|\d\d): .*\n"), ("versions.txt", r"^part([5-9]|\d\d)_.*\n")):
         path = tmp_path / "tests" / "support" / name
         path.write_text(re.sub(later, "", path.read_text(), flags=re.MULTILINE))
@@ -140,6 +142,57 @@ def test_a_part_may_be_said_to_differ(copy):
     assert left_behind(copy) == ""
     edit(path, "sock.settimeout(0)", "sock.setblocking(False)")
     assert "is listed as different from part2_epoll/netutils.py, and is not" in left_behind(copy)
+
+
+def steps_in(copy):
+    """Return the files of part 4's steps in the copy, each laid out by the command: a list of dicts."""
+    chain = [read_files(copy / PARTS[3])]
+    for step in steps_of(4):
+        said = run(copy, sys.executable, "tests/steps.py", "lay-out", step.name, f"my_{step.number}")
+        chain.append(read_files(copy / f"my_{step.number}"))
+        assert chain[-1], said
+        shutil.rmtree(copy / f"my_{step.number}")
+    return chain
+
+
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_change_goes_through_the_steps(copy, committed):
+    """One of part 2, one that only part 4 has, one in a line of its last step alone; and a second time, nothing."""
+    edit(copy / PARTS[2] / "netutils.py", '"a port is a number', '"any port is a number')
+    edit(copy / PARTS[4] / "connection.py", "news comes once.", "news comes once, and no more.")
+    edit(copy / PARTS[4] / "connection.py", "READS_PER_EVENT = 8", "READS_PER_EVENT = 9")
+    if committed:
+        commit_all(copy)
+    said = carry(copy, *["--since", "HEAD~1"] * committed)
+    assert "part4_buffering/steps: carried through." in said, said
+    kept = re.findall(r"^Step 4\.(\d+) and earlier ones keep their own connection.py", said, re.MULTILINE)
+    assert kept == ["9", "2"], said
+    chain = steps_in(copy)
+    for number, step in enumerate(chain[1:], 1):
+        assert "any port is" in step["netutils.py"], f"step {number}"
+        assert ("once, and no more." in step.get("connection.py", "")) == (number > 2), f"step {number}"
+    assert chain[-1] == read_files(copy / PARTS[4])
+    assert carry(copy, *["--since", "HEAD~1"] * committed) == ""
+
+
+@pytest.mark.needs("git")
+def test_steps_wait_for_a_conflict_to_be_resolved(copy):
+    """No step is touched while git's marks are in its part, or in the one before."""
+    edit(copy / PARTS[2] / "rsp.py", "<server_port> <backend_addr>", "<port> <backend_addr>")
+    assert "The steps of part 4 wait: there are conflicts to resolve first.\n" in carry(copy)
+    assert "part4_buffering/" not in run(copy, "git", "status", "--short")
+
+
+@pytest.mark.needs("git")
+def test_a_change_from_before_the_named_commit_is_said_to_be(copy):
+    """When the patches fit the part before neither as it is nor as it was then, the commit is the wrong one."""
+    edit(copy / PARTS[3] / "epollinterface.py", "def do_reactor_loop(epoll):", "def loop(epoll):")
+    commit_all(copy)
+    said = carry(copy)
+    assert re.fullmatch(r"1_one_epoll.patch no longer applies: .*Name an earlier commit: .* --since COMMIT\n", said), (
+        said
+    )
 
 
 @pytest.mark.needs("git")

@@ -83,6 +83,9 @@ def test_first_answers_are_kept(answers):
         (70008, "70008", True),
         ("70008.0", "70008", False),
         ([1], 1, False),
+        ("A B-, c", "AB-C", True),
+        ("AB", "A", False),
+        ("A B", "B", False),
     ],
 )
 def test_what_means_the_same_is_the_same(answer, really, same):

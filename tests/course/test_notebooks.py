@@ -297,7 +297,7 @@ def test_an_exported_page_has_the_alternative_texts():
 
     page, _ = HTMLExporter(template_name="classic").from_filename(str(NOTEBOOKS / "part4.ipynb"))
     texts = re.findall(r'<img[^>]*?alt="([^"]+)"', page)
-    assert len(texts) == 3 and all(text.count(" ") > 8 for text in texts), texts
+    assert len(texts) == 4 and all(text.count(" ") > 8 for text in texts), texts
 
 
 @every_notebook

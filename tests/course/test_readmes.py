@@ -1,8 +1,31 @@
 """What the READMEs print is true: commands, output, code, names, paths, tables and counts.
 
-Each ```sh block of a part's README is run as it stands, on free ports,
+Each ```sh block of a part's README is run as it is, on free ports,
 and the ```text block below it is its output. A ```console block holds commands after "$ ", each with its output.
 A line "…" stands for any number of lines.
+
+A part's README looks like this; part1_single/README.md is the model:
+
+    # Part 1: its title
+    the posts, in a paragraph or two, and the links
+    After this part, you can:                         and three bullets
+    **Time.** 45 minutes, …                           as in the top README's table
+    **Before you start.** …                           what one should know
+    **Notebook.** [Its title](../notebooks/part1.ipynb) …
+    **Words.** … the [glossary](../book/glossary.md) …
+    ![Where can a byte be? …](where_can_a_byte_be.svg)
+    ## Goal
+    ## Break the part before
+    ## Run it
+    ## The steps                                      where the part has a directory steps/
+    ## The whole                                      in the order in which the first byte meets it
+    ## C beside Python                                from part 5 on: Beside others
+    ## Exercises
+    ## Still wrong
+    ## You can now                                    and, as the last line:
+    Previous: [part 0](…) · Next: [part 2](…)         beside the first and the last part: [the course](../README.md)
+
+A section "### … in ten lines" is a program of ten lines, in Python or in Lua, with the ```text that it prints.
 """
 
 import ast
@@ -21,29 +44,32 @@ from behaviours import BEHAVIOURS, markdown_table
 from support.parts import PARTS, ROOT
 from support.peers import free_port, free_ports
 from support.programs import PACKAGES, STREAM_MODULE
+from support.prose import FENCE, MAX_CODE_COLUMNS, MAX_COLUMNS, MAX_WORDS, long_paragraphs, prose_of, wide_lines
 from support.shell import renumber, run
 
 README = ROOT / "README.md"
 PART_READMES = [ROOT / directory / "README.md" for directory in PARTS.values()]
 READMES = [README, *PART_READMES]
 PAGES = [*READMES, ROOT / "CONTRIBUTING.md"]
-HEADS = [
-    "Goal",
-    "Break the part before",
-    "Run it",
-    "The diff",
-    "Walk-through",
-    "C beside Python",
-    "Exercises",
-    "Still wrong",
-]
+NOT_YET = {  # parts whose README is still in the old form; whoever rewrites it takes its number out
+    # its steps come first:
+    4,
+    # its steps come first:
+    5,
+    # its steps come first:
+    6,
+    # its steps come first:
+    7,
+}
+REWRITTEN = [ROOT / directory / "README.md" for part, directory in PARTS.items() if part not in NOT_YET]
+FIRST_WITHOUT_C = 5  # from this part on, there is no C to compare with
+FIGURE = "where_can_a_byte_be.svg"  # in each part
 MAX_LINES = 149
 TOP_LEVEL = {  # the first component of every path in the repository
     "README.md", "config.lua", "requirements.txt", "Makefile", "LICENSE", "CONTRIBUTING.md", "ruff.toml", ".gitignore",
     ".ci", ".github",
-    *PARTS.values(), "notebooks", "tests",
+    *PARTS.values(), "notebooks", "book", "tests",
 }  # fmt: skip
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE = 60  # seconds that a block of commands may take
 
 
@@ -60,12 +86,38 @@ def fences(readme, *languages):
 
 def prose(readme):
     """Return a README without its fenced blocks."""
-    return FENCE.sub("", readme.read_text())
+    return prose_of(readme.read_text())
 
 
 def section(readme, head):
-    """Return what stands below a second-level head, up to the next one."""
+    """Return what is below a second-level head, up to the next one."""
     return readme.read_text().split(f"\n## {head}\n")[1].split("\n## ")[0]
+
+
+def part_of(readme):
+    """Return the number of the part that a README belongs to."""
+    return int(readme.parent.name[4])
+
+
+def comparison(readme):
+    """Return the head of the table that compares a part with other programs."""
+    return "C beside Python" if part_of(readme) < FIRST_WITHOUT_C or part_of(readme) in NOT_YET else "Beside others"
+
+
+def heads_of_a_part(readme):
+    """Return the second-level heads that a part's README has, in their order."""
+    steps = ["The steps"] if (readme.parent / "steps").is_dir() else []
+    start = ["Goal", "Break the part before", "Run it", *steps, "The whole"]
+    return [*start, comparison(readme), "Exercises", "Still wrong", "You can now"]
+
+
+def way_on(part):
+    """Return the last line of a part's README: the links to the part before and to the next one."""
+    links = [
+        f"[part {other}](../{PARTS[other]}/README.md)" if other in PARTS else "[the course](../README.md)"
+        for other in (part - 1, part + 1)
+    ]
+    return f"Previous: {links[0]} · Next: {links[1]}"
 
 
 def modules(directory):
@@ -87,14 +139,73 @@ def marked(cases):
 # Structure
 
 
-@pytest.mark.parametrize("readme", PART_READMES, ids=short)
+@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
 def test_every_part_tells_its_story_under_the_same_heads(readme):
-    """The same second-level heads in the same order, so that parts can be compared; part 4 has one more."""
-    heads = re.findall(r"^## (.*)$", prose(readme), re.MULTILINE)
-    expected = list(HEADS)
-    if readme.parent.name == "part4_buffering":
-        expected.insert(expected.index("Exercises"), "Further than the post")
-    assert heads == expected, f"{short(readme)} has other heads, or another order. Hint: make them {expected}."
+    """The same second-level heads in the same order, so that parts can be compared."""
+    heads, expected = re.findall(r"^## (.*)$", prose(readme), re.MULTILINE), heads_of_a_part(readme)
+    assert heads == expected, f"{short(readme)} has other heads, or another order: {heads}. Hint: make them {expected}."
+
+
+def test_a_part_that_is_still_in_the_old_form_is_named():
+    """NOT_YET names exactly the READMEs that don't end with "You can now" yet."""
+    old = {part_of(readme) for readme in PART_READMES if "\n## You can now\n" not in readme.read_text()}
+    assert old == NOT_YET, f"READMEs in the old form: {old}, and NOT_YET says {NOT_YET}. Hint: correct NOT_YET."
+
+
+@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+def test_a_part_begins_with_what_it_is_for(readme):
+    """Objectives, minutes, what to know, notebook, glossary and figure, in this order, before the first section."""
+    top = readme.read_text().partition("\n## ")[0]
+    objectives = re.search(r"^After this part, you can:\n\n((?:[- ] ?.+\n)+)", top, re.MULTILINE)
+    assert objectives and len(re.findall(r"^- ", objectives[1], re.MULTILINE)) == 3, (
+        f"{short(readme)} names no three objectives. Hint: 'After this part, you can:', and three bullets."
+    )
+    marks = ["After this part, you can:", "**Time.**", "**Before you start.**", "**Notebook.**", "**Words.**", "!["]
+    places = [top.find("\n" + mark) for mark in marks]
+    assert -1 not in places and places == sorted(places), (
+        f"{short(readme)}: these begin its paragraphs, in this order: {marks}. They are at {places}."
+    )
+    for target in (f"../notebooks/part{part_of(readme)}.ipynb", "../book/glossary.md", FIGURE):
+        assert f"]({target}" in top, f"{short(readme)}, before its first section, does not link to {target}."
+
+
+@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+def test_a_part_ends_with_the_way_on(readme):
+    """The last line leads to the part before and to the next one."""
+    last, expected = readme.read_text().splitlines()[-1], way_on(part_of(readme))
+    assert last == expected, f"{short(readme)} ends with {last!r}. Hint: make its last line {expected!r}"
+
+
+@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+def test_the_minutes_of_a_part_are_those_of_the_course(readme):
+    """**Time.** in a part's README and the column "minutes" of the top README's table say the same."""
+    own = re.search(r"^\*\*Time\.\*\* (\d+) minutes\b", readme.read_text(), re.MULTILINE)
+    assert own, f"{short(readme)} gives no time. Hint: '**Time.** 45 minutes, without the exercises.'"
+    minutes = minutes_of_the_course()[part_of(readme)]
+    assert int(own[1]) == minutes, f"{short(readme)} says {own[1]} minutes, and the top README's table {minutes}."
+
+
+def minutes_of_the_course():
+    """Return the column "minutes" of the table of parts in the top README: a dict of part -> minutes."""
+    rows = [line.split(" | ") for line in README.read_text().splitlines() if line.startswith("| ")]
+    column = next(row for row in rows if row[0] == "| part").index("minutes")
+    return {int(row[0][3]): int(row[column]) for row in rows if re.match(r"\| \[\d\]\(part", row[0])}
+
+
+def test_the_hours_of_the_course_are_the_sum_of_its_minutes():
+    """Where the top README says how long the parts take together, it is what they take one by one."""
+    claimed = re.search(r"(\d+)\s+hours\s+for\s+the\s+parts", README.read_text())
+    assert claimed, "README.md no longer says how many hours for the parts. Hint: say it in these words."
+    hours = round(sum(minutes_of_the_course().values()) / 60)
+    assert int(claimed[1]) == hours, f"README.md says {claimed[1]} hours for the parts; they add up to {hours}."
+
+
+@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+def test_a_part_is_easy_on_the_eye(readme):
+    """No line that a terminal has to wrap, and no paragraph that goes on and on."""
+    wide, long = wide_lines(readme.read_text()), long_paragraphs(readme.read_text())
+    assert not wide, f"{short(readme)}: over {MAX_COLUMNS} columns ({MAX_CODE_COLUMNS} in a fenced block): {wide}"
+    assert not long, f"{short(readme)}: paragraphs of more than {MAX_WORDS} words: {long}. Hint: split them."
 
 
 def test_the_top_readme_is_short():
@@ -172,12 +283,12 @@ def is_known_to_python(name):
 
 @pytest.mark.parametrize("readme", PART_READMES, ids=short)
 def test_every_python_name_beside_c_exists(readme):
-    """The Python column of "C beside Python" names what is in this part's source, or in Python itself."""
+    """The Python column of the table that compares names what is in this part's source, or in Python itself."""
     known = set()
     for path in modules(readme.parent.name):
         known |= {path.stem} | names_in(ast.parse(path.read_text()))
-    rows = [line.split(" | ") for line in section(readme, "C beside Python").splitlines() if line.startswith("| ")]
-    assert len(rows) > 5, f"{short(readme)}: the table of C beside Python is gone, or nearly. Hint: one row a function."
+    rows = [line.split(" | ") for line in section(readme, comparison(readme)).splitlines() if line.startswith("| ")]
+    assert len(rows) > 5, f"{short(readme)}: the table that compares is gone, or nearly. Hint: one row a function."
     for row in rows[1:]:
         assert len(row) == 3, f"{short(readme)}: a row has {len(row)} cells, not 3: {' | '.join(row)}"
         names = re.findall(r"`([^`]+)`", row[1])
@@ -192,8 +303,9 @@ def test_every_python_name_beside_c_exists(readme):
 def test_python_code_stands_in_the_source(readme):
     """Every ```python block is a run of lines of one of the part's files, give or take its indentation."""
     sources = [path.read_text() for path in modules(readme.parent.name)]
-    blocks = [text for _, text in fences(readme, "python")]
-    assert blocks, f"{short(readme)} shows no code. Hint: quote some in the walk-through."
+    programs = [code for _, _, code, _ in in_ten_lines()]
+    blocks = [text for _, text in fences(readme, "python") if text not in programs]
+    assert blocks, f"{short(readme)} shows no code. Hint: quote some where you explain it."
     for block in blocks:
         shifted = (
             "".join(" " * spaces + line if line.strip() else line for line in block.splitlines(keepends=True))
@@ -306,15 +418,15 @@ def test_the_optional_programs_are_named():
 
 
 def test_part_3_differs_from_part_2_by_a_config_and_little_else():
-    """config.py is new; rsp.py (and README.md) differ, by some 28 lines as in the post; the rest is the same."""
+    """config.py is new; rsp.py (and page and figure) differ, by some 28 lines as in the post; the rest is the same."""
     two, three = ROOT / PARTS[2], ROOT / PARTS[3]
     names = [{path.name for path in directory.iterdir() if path.is_file()} for directory in (two, three)]
     assert names[1] - names[0] == {"config.py"} and not names[0] - names[1], (
         f"Only config.py is new in part 3, not: {names[0] ^ names[1]}. Hint: copy or remove."
     )
     _, differing, errors = filecmp.cmpfiles(two, three, names[0], shallow=False)
-    assert (set(differing), errors) == ({"rsp.py", "README.md"}, []), (
-        f"Between parts 2 and 3 these differ: {sorted(differing)}. Hint: only rsp.py and README.md may; "
+    assert (set(differing) - {"README.md", FIGURE}, errors) == ({"rsp.py"}, []), (
+        f"Between parts 2 and 3 these differ: {sorted(differing)}. Hint: only rsp.py, README.md and the figure may; "
         "change a shared module in both."
     )
     lines = difflib.ndiff(*[(part / "rsp.py").read_text().splitlines() for part in (two, three)])
@@ -378,10 +490,24 @@ def appears_in(shown, real):
     return bool(real) and same(shown[0], real[0]) and appears_in(shown[1:], real[1:])
 
 
+def shell_fences(readme):
+    """Return the ```sh and ```text blocks of a README, but not what a program in ten lines prints."""
+    printed = [output for page, _, _, output in in_ten_lines() if page == readme]
+    return [each for each in fences(readme, "sh", "text") if each[1] not in printed]
+
+
+def in_ten_lines():
+    """Yield (README, language, code, output) of each section "### … in ten lines"."""
+    for readme in PART_READMES:
+        for text in re.split(r"^### .* in ten lines$", readme.read_text(), flags=re.MULTILINE)[1:]:
+            (language, code), (_, output) = FENCE.findall(text)[:2]
+            yield readme, language, code, output
+
+
 def scripts():
     """Return each ```sh block of a part's README with the ```text block below it."""
     for readme in PART_READMES:
-        blocks = fences(readme, "sh", "text")
+        blocks = shell_fences(readme)
         for (language, commands), (_, output) in zip(blocks, blocks[1:], strict=False):
             if language == "sh":
                 yield readme, commands, output.splitlines()
@@ -399,7 +525,7 @@ def transcripts():
 @pytest.mark.parametrize("readme", PART_READMES, ids=short)
 def test_every_script_shows_its_output(readme):
     """A ```sh block of a part's README is followed by a ```text block: no command without its result."""
-    languages = [language for language, _ in fences(readme, "sh", "text")]
+    languages = [language for language, _ in shell_fences(readme)]
     assert languages and languages == ["sh", "text"] * (len(languages) // 2), (
         f"{short(readme)}: ```sh and ```text blocks do not alternate: {languages}. Hint: show what each script prints."
     )
@@ -418,6 +544,22 @@ def test_a_script_prints_what_the_readme_shows(readme, commands, shown, tmp_path
         f"{short(readme)}: these commands print something else:\n{commands}\nREADME: {shown}\nreally: {real}\n"
         "Hint: run them yourself; if they are right, correct the README."
     )
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "output"),
+    [pytest.param(language, code, output, id=readme.parent.name) for readme, language, code, output in in_ten_lines()],
+)
+def test_a_program_in_ten_lines_prints_what_is_below_it(language, code, output):
+    """Ten lines, not counting blank ones and comments; run on a free port, it prints what the page shows."""
+    lines = [line for line in code.splitlines() if line.strip() and not line.strip().startswith(("#", "--"))]
+    assert len(lines) == 10, f"{len(lines)} lines. Hint: there should be ten."
+    if language == "lua":
+        code = f"from lupa.luajit21 import LuaRuntime\nLuaRuntime().execute({code!r})"
+    else:
+        code = renumber(code, {"8000": str(free_port())})
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert run.stdout + run.stderr == output, f"It prints:\n{run.stdout + run.stderr}Hint: paste that into the page."
 
 
 SLOW_SERVER = """python3 -c 'import http.server as h, time; time.sleep(1.5)

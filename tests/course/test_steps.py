@@ -1,114 +1,137 @@
-"""The steps from part 3 to part 4: each applies, each shows what it is for, and the last is part 4.
+"""The steps of the parts: each applies, each shows what it is for, and the last is the part.
 
-Runs tests of the shared suite on each step, which needs lupa. What carries a change through the steps needs git.
+What takes long runs for the steps that are named: pytest tests/course/test_steps.py --step 5.3 (or 5, or all).
+What carries a change through the steps needs git; test_carry.py has more about that.
 """
 
 import ast
-import importlib.util
+import functools
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
+from test_readmes import appears_in
 
 from behaviours import BY_NAME
 from pytest_runs import SUITE, outcomes
 from support.harness import Command, Proxy
+from support.left_out import ON_REQUEST
+from support.pages import FENCE
 from support.parts import PARTS, ROOT
-from support.peers import free_port
+from support.peers import free_port, free_ports
+from support.shell import renumber, run
+from support.steps import (
+    all_steps,
+    chain_of,
+    file_diffs,
+    find_step,
+    parts_with_steps,
+    read_files,
+    steps_of,
+    write_files,
+)
 
-STEPS = ROOT / PARTS[4] / "steps"
-README = STEPS / "README.md"
-PATCHES = sorted(STEPS.glob("*.patch"), key=lambda patch: int(patch.name.partition("_")[0]))
-NUMBERS = range(1, len(PATCHES) + 1)
-MOST_LINES = 145  # that a step may add or take away: two screens and a half
-EVERYWHERE = "hard use"  # a row of many tests; a step names those of them that it is the first to pass
-NEEDS_LUPA = pytest.mark.skipif(importlib.util.find_spec("lupa") is None, reason="lupa is missing: pip install lupa")
-
-
-def lay_out(*words, program=STEPS / "lay_out.py"):
-    """Return what became of the reader's command, or of another one beside it."""
-    command = [sys.executable, program, *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-
-
-def laid_out(number, directory):
-    """Lay out a step, and return its files: a dict of name -> bytes."""
-    run = lay_out(number, directory)
-    assert run.returncode == 0, run.stderr
-    return python_files(directory)
+STEPS = all_steps()
+FEW_LINES = 145  # that a step adds or takes away, where that can be: two screens and a half
+MOST_LINES = 180  # that it may
+PATIENCE = 240  # seconds that the tests of a step may take
+NOT_RUN = "Not run: what each step is the first to pass. On request: pytest tests/course/test_steps.py --step all"
+ROOM = "no row turns to yes"  # in the page of a step that only makes room for the next ones
+PORT = re.compile(r"\b(?:80[0-9]{2}|84[0-9]{2}|63[0-9]{2})\b(?!/)")  # what the pages use, and run on others here
 
 
-def python_files(directory):
-    """Return the Python files of a directory: a dict of name -> bytes."""
-    return {path.name: path.read_bytes() for path in directory.glob("*.py")}
+def command(*words, top=ROOT):
+    """Return what became of a reader's command."""
+    words = [sys.executable, top / "tests" / "steps.py", *map(str, words)]
+    return subprocess.run(words, cwd=top, capture_output=True, text=True, timeout=60)
 
 
-def claims(number, label):
-    """Return the names that the head of a step's patch lists after a label."""
-    head = PATCHES[number - 1].read_text().partition("\n--- ")[0]
-    found = re.search(rf"^{label}: (.+)$", head, re.MULTILINE)
-    return found[1].split(", ") if found else []
+@functools.cache
+def files_after(step):
+    """Return the files of a step."""
+    return chain_of(step.part)[step.number]
 
 
-def row_tests(name):
-    """Return the tests of a row, as pytest takes them."""
-    path = SUITE / "test_behaviours.py"
-    functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
-    mark = f"behaviour({name!r})"
-    return [f"{path}::{node.name}" for node in functions if mark in map(ast.unparse, node.decorator_list)]
-
-
-def named_test(name):
-    """Return a test of the suite, as pytest takes it."""
-    paths = [path for path in SUITE.glob("test_*.py") if f"\ndef {name}(" in path.read_text()]
-    assert paths, f"the suite has no {name}. Hint: was it renamed? Correct the head of the step's patch"
-    return f"{paths[0]}::{name}"
-
-
-def shown_by(number):
-    """Return the tests that a step is the first to pass, as pytest takes them."""
-    rows = [test for row in claims(number, "rows") if row != EVERYWHERE for test in row_tests(row)]
-    return rows + [named_test(name) for name in claims(number, "tests")]
+def each(steps):
+    """Return steps as a test's parameters."""
+    return [pytest.param(step, id=step.name) for step in steps]
 
 
 # --- the patches -------------------------------------------------------------------------------------
 
 
-def test_the_steps_lead_from_part_3_to_part_4(tmp_path):
-    """Each applies to the one before and changes something; the last has part 4's files, byte for byte."""
-    chain = [python_files(ROOT / PARTS[3])]
-    for number in NUMBERS:
-        chain.append(laid_out(number, tmp_path / str(number)))
-        assert chain[-1] != chain[-2], f"step {number} changes nothing"
-    part = python_files(ROOT / PARTS[4])
-    assert chain[-1].keys() == part.keys()
-    other = [name for name in part if chain[-1][name] != part[name]]
-    assert not other, (
-        f"{other} are not part 4's. Hint: carry the change through the steps, see steps/README.md, its end"
+@pytest.mark.parametrize("part", parts_with_steps())
+def test_the_steps_lead_from_the_part_before_to_the_part(part, request, record_property):
+    """Each applies to the one before and changes something; the last has the part's files, byte for byte."""
+    if not request.config.getoption("--step"):
+        record_property(ON_REQUEST, NOT_RUN)
+    steps, chain = steps_of(part), chain_of(part)
+    assert [step.number for step in steps] == list(range(1, len(steps) + 1)), "two steps have a number, or none has"
+    for step, before, after in zip(steps, chain[:-1], chain[1:], strict=True):
+        assert before != after, f"step {step.name} changes nothing"
+        assert step.head.startswith(f"Step {step.number}: "), f"{step.patch.name} does not begin with its title"
+    present = read_files(ROOT / PARTS[part])
+    other = [name for name in chain[-1].keys() | present if chain[-1].get(name) != present.get(name)]
+    assert not other, f"{other} are not part {part}'s. Hint: carry the change through the steps: python tests/carry.py"
+
+
+@pytest.mark.parametrize("part", parts_with_steps())
+def test_every_row_that_a_part_adds_is_some_steps(part):
+    """What the part before can't do, and the part can, is claimed once."""
+    added = [row.name for row in BY_NAME.values() if row.parts[part - 1] != "yes" and row.parts[part] == "yes"]
+    claimed = [row for step in steps_of(part) for row in step.claims("rows")]
+    assert sorted(claimed) == sorted(added), (
+        f"claimed: {sorted(claimed)}; part {part} adds {sorted(added)}. Hint: correct the patches' heads"
     )
 
 
-@NEEDS_LUPA
-@pytest.mark.parametrize("number", NUMBERS)
-def test_a_step_shows_what_it_is_for(number, tmp_path):
-    """It passes what it is the first to pass, and not yet what shows the step after it."""
-    laid_out(number, tmp_path / "step")
-    to_pass = row_tests("serves requests")[:1] + shown_by(number)
-    to_fail = shown_by(number + 1)[:1] if number < len(PATCHES) else []
-    command = Command([sys.executable, str(tmp_path / "step" / "rsp.py"), "{config}"])
-    results = outcomes(command, *to_pass, *to_fail)
-    assert {where(test.name) for test in results} == set(map(where, to_pass + to_fail))
-    for test in results:
-        if where(test.name) in map(where, to_fail):
-            assert test.is_assertion, (
-                f"{test.name} is to show step {number + 1}; at step {number}: {test.why or 'passed'}"
-            )
-        else:
-            assert test.passed, f"step {number} does not pass {test.name}: {test.why}"
+@pytest.mark.parametrize("step", each(STEPS))
+def test_what_a_step_claims_is_in_the_suite(step):
+    """Each row and each test that the head of its patch names is there."""
+    unknown = [claim for claim, tests in shown_by(step).items() if not tests]
+    assert not unknown, f"the suite has no {unknown}. Hint: was it renamed? Correct the head of the step's patch"
+
+
+@pytest.mark.parametrize("step", each(STEPS))
+def test_a_step_is_short(step):
+    """One idea a step: what it changes can be read in one go. Empty lines don't count."""
+    lines = [line for each in file_diffs(step.diff) for _, hunk in each.hunks for line in hunk]
+    changed = sum(line[:1] in "+-" and bool(line[1:].strip()) for line in lines)
+    assert changed <= MOST_LINES, f"{step.patch.name} changes {changed} lines. Hint: is part of it another step?"
+
+
+# --- on request --------------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc):
+    """Run what takes long for the steps that --step names."""
+    if "chosen" in metafunc.fixturenames:
+        named = [step for steps in metafunc.config.getoption("--step") for step in steps]
+        metafunc.parametrize("chosen", each(dict.fromkeys(named)))
+
+
+def suite_tests():
+    """Return the rows and tests of the suite: pairs of a row's name, or None, and a test as pytest takes it."""
+    for path in sorted(SUITE.glob("test_*.py")):
+        tree = ast.parse(path.read_text()).body
+        for_all = [ast.unparse(node) for node in tree if ast.unparse(node).startswith("pytestmark = ")]
+        for node in tree:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                marks = " ".join([*map(ast.unparse, node.decorator_list), *for_all])
+                row = re.search(r"behaviour\('([^']*)'\)", marks)
+                yield row and row[1], f"{path}::{node.name}"
+
+
+def shown_by(step):
+    """Return what shows each claim of a step: a dict of tests. A row is shown by those of its tests that are named."""
+    everything = list(suite_tests())
+    named = {name: [test for _, test in everything if where(test) == name] for name in step.claims("tests")}
+    tests = [test for tests in named.values() for test in tests]
+    rows = {name: [test for row, test in everything if row == name] for name in step.claims("rows")}
+    return named | {name: found for name, found in rows.items() if not found or not set(found) & set(tests)}
 
 
 def where(name):
@@ -116,159 +139,201 @@ def where(name):
     return name.rpartition("::")[2].partition("[")[0]
 
 
-@NEEDS_LUPA
+def results_of(files, directory, tests):
+    """Return what becomes of these tests on a step that is laid out in a directory: a list of Outcomes."""
+    write_files(directory, files)
+    proxy = Command([sys.executable, str(directory / "rsp.py"), "{config}"])
+    results = outcomes(proxy, *tests, patience=PATIENCE)
+    for result in results:
+        if result.is_skip and "not installed" in result.why:
+            pytest.skip(result.why)
+    return results
+
+
+@pytest.mark.on_request("--step")
+def test_a_step_passes_what_it_is_for(chosen, tmp_path):
+    """It serves requests, and passes the rows and tests that its patch's head names."""
+    claims = shown_by(chosen)
+    base = [test for row, test in suite_tests() if row == "serves requests"][:1]
+    wanted = base + [test for tests in claims.values() for test in tests]
+    results = results_of(files_after(chosen), tmp_path / "step", wanted)
+    assert {where(test.name) for test in results} == set(map(where, wanted))
+    for test in results:
+        assert test.passed, f"step {chosen.name} does not pass {test.name}: {test.why}"
+
+
+@pytest.mark.on_request("--step")
+def test_the_step_before_fails_it(chosen, tmp_path):
+    """Of each row that a step is the first to pass, the one before fails a test, and each test that is named."""
+    claims = shown_by(chosen)
+    if not claims:
+        page = chosen.page.read_text() if chosen.page.exists() else ""
+        assert ROOM in page, f"step {chosen.name} shows nothing. Hint: name a test, or say in its page: {ROOM}"
+        return
+    wanted = [test for tests in claims.values() for test in tests]
+    results = results_of(chain_of(chosen.part)[chosen.number - 1], tmp_path / "before", wanted)
+    for claim, tests in claims.items():
+        about = [test for test in results if where(test.name) in map(where, tests)]
+        assert any(test.is_assertion for test in about), (
+            f"{claim} is to show step {chosen.name}; before it: "
+            + "; ".join(f"{test.name}: {test.why or 'passed'}" for test in about)
+        )
+
+
+def blocks_to_run(step):
+    """Return the commands on a step's page, each with the output that is shown."""
+    text = step.page.read_text() if step.page.exists() else ""
+    blocks = [(match[1], match[2]) for match in FENCE.finditer(text) if match[1] in ("sh", "text")]
+    return [(block[1], shown[1]) for block, shown in zip(blocks, blocks[1:], strict=False) if block[0] == "sh"]
+
+
+@pytest.fixture
+def top(tmp_path):
+    """A directory that looks like the top one, for what a reader lays out there."""
+    directory = tmp_path / "top"
+    directory.mkdir()
+    for path in ROOT.iterdir():
+        if not path.name.startswith((".git", "my_")):
+            (directory / path.name).symlink_to(path)
+    return directory
+
+
+@pytest.mark.on_request("--step")
+@pytest.mark.needs("bash", "curl")
+def test_a_page_shows_what_its_commands_print(chosen, top, tmp_path):
+    """Run its blocks one after another, as a reader would paste them, but on free ports."""
+    blocks = blocks_to_run(chosen)
+    assert blocks, f"{chosen.page.name} has no commands to paste"
+    every = "".join(commands for commands, _ in blocks)
+    numbers = sorted(set(PORT.findall(every)) | {"8000", "8001"})
+    ports = dict(zip(numbers, map(str, free_ports(len(numbers))), strict=True))
+    back = {new: old for old, new in ports.items()}
+    if f"lay-out {chosen.name} my_step" not in every:
+        write_files(top / "my_step", files_after(chosen))
+    for number, (commands, shown) in enumerate(blocks):
+        place = tmp_path / str(number)
+        place.mkdir()
+        variables = {"RSP_LISTEN_PORT": ports["8000"], "RSP_BACKEND_PORT": ports["8001"]}
+        real = [renumber(line, back) for line in run(renumber(commands, ports), place, top=top, **variables)]
+        assert appears_in(shown.splitlines(), real), (
+            f"{chosen.page.name}: these commands print something else:\n{commands}\npage: {shown}\nreally: {real}"
+        )
+
+
 @pytest.mark.parametrize("number, status", [(7, -signal.SIGTERM), (8, 0)])
-def test_from_step_8_on_it_is_the_loop_that_a_signal_ends(number, status, tmp_path):
+def test_from_step_8_of_part_4_on_it_is_the_loop_that_a_signal_ends(number, status, tmp_path):
     """So the program ends with status 0. Until then the kernel ends it, but wouldn't if it were process 1."""
-    laid_out(number, tmp_path / "step")
-    with Proxy(Command([sys.executable, str(tmp_path / "step" / "rsp.py"), "{config}"]), free_port()) as proxy:
+    write_files(tmp_path, chain_of(4)[number])
+    with Proxy(Command([sys.executable, str(tmp_path / "rsp.py"), "{config}"]), free_port()) as proxy:
         proxy.signal_and_wait(signal.SIGTERM)
         assert (proxy.process.returncode, proxy.errors()) == (status, "")
 
 
-def test_every_row_that_part_4_adds_is_some_steps():
-    """What part 3 can't do, and part 4 can, is claimed once."""
-    added = [row.name for row in BY_NAME.values() if row.parts[3] != "yes" and row.parts[4] == "yes"]
-    claimed = [row for number in NUMBERS for row in claims(number, "rows")]
-    assert sorted(claimed) == sorted(added), (
-        f"claimed: {claimed}; part 4 adds {added}. Hint: correct the patches' heads"
-    )
+# --- the command -------------------------------------------------------------------------------------
 
 
-def test_a_step_is_short():
-    """One idea a step: what it changes can be read in one go. Empty lines don't count."""
-    for patch in PATCHES:
-        changed = len(re.findall(r"^[+-][^+\n-]", patch.read_text(), re.MULTILINE))
-        assert changed <= MOST_LINES, f"{patch.name} changes {changed} lines. Hint: is part of it another step?"
+def test_a_step_is_laid_out(tmp_path):
+    """A reader gets the files, and the commands that run, check and compare the step."""
+    directory = tmp_path / "my step"
+    ran = command("lay-out", "4.3", directory)
+    assert ran.returncode == 0, ran.stderr
+    assert read_files(directory) == chain_of(4)[3]
+    assert ran.stdout.splitlines() == [
+        f"{directory} is step 3 of part 4: what can't be written now waits",
+        f"What is new:  part4_buffering/steps/3_write_buffer.{'md' if find_step('4.3').page.exists() else 'patch'}",
+        f"Run it:       python '{directory}/rsp.py' config.lua",
+        f"Check it:     pytest tests --proxy '{directory}/rsp.py'",
+        "Beside it:    python tests/steps.py lay-out 4.2 my_step2",
+    ]
 
 
-# --- the page ----------------------------------------------------------------------------------------
-
-
-def test_the_page_tells_of_every_step():
-    """steps/README.md has a section for each patch, with its title, a link to it, and the rows that it turns to yes."""
-    sections = re.split(r"^## ", README.read_text(), flags=re.MULTILINE)[1 : len(PATCHES) + 1]
-    for number, (patch, section) in enumerate(zip(PATCHES, sections, strict=True), 1):
-        title = patch.read_text().partition("\n")[0]
-        assert re.match(r"Step (\d+): ", title)[1] == str(number) == patch.name.partition("_")[0]
-        assert section.startswith(f"{title}\n"), f"{README.name} has {section[:40]!r} instead of {title!r}"
-        assert f"[{patch.name}]({patch.name})" in section, f"{title!r} has no link to {patch.name}"
-        texts = "; ".join(BY_NAME[row].text for row in claims(number, "rows"))
-        told = re.search(r"^Starts to work: (.*?)\.$", section, re.MULTILINE | re.DOTALL)
-        assert (told[1] if told else "") == texts, f"{title!r}: starts to work: {texts}"
-
-
-def test_the_page_shows_what_the_command_prints(tmp_path):
-    """The example is what a reader sees, who starts in the top directory."""
-    shown = re.search(r"^```console\n\$ ([^\n]*)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    words = shlex.split(shown[1])
-    assert words[:2] == ["python", f"{PARTS[4]}/steps/lay_out.py"]
-    printed = lay_out(words[2], tmp_path / words[3]).stdout
-    assert printed.replace(f"{tmp_path}/", "") == shown[2]
-
-
-# --- the commands ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("words", [[], ["3"], ["0", "{}/new"], ["11", "{}/new"], ["three", "{}/new"]], ids=str)
-def test_a_wrong_call_shows_the_usage(words, tmp_path):
-    """One line, with the range of steps, and nothing is made."""
-    run = lay_out(*[word.format(tmp_path) for word in words])
-    usage = f"Usage: python {PARTS[4]}/steps/lay_out.py <step, 1 to {len(PATCHES)}> <directory>\n"
-    assert (run.returncode, run.stdout, run.stderr) == (1, "", usage)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_directory_with_something_in_it_is_left_alone(tmp_path):
-    """A reader may have worked there."""
-    (tmp_path / "rsp.py").write_text("mine")
-    run = lay_out(1, tmp_path)
-    assert (run.returncode, run.stderr) == (1, f"{tmp_path} is there already, and not empty. Name a new directory.\n")
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
-
-
-def copy_of_the_parts(directory):
-    """Make a copy of parts 3 and 4, steps included, and return its steps directory."""
-    for part in (3, 4):
-        shutil.copytree(ROOT / PARTS[part], directory / PARTS[part], ignore=shutil.ignore_patterns("__pycache__"))
-    return directory / PARTS[4] / "steps"
-
-
-def edit(path, before, after):
-    """Replace the only place where a file has a text."""
-    text = path.read_text()
-    assert text.count(before) == 1, f"{path.name} has {before!r} {text.count(before)} times"
-    path.write_text(text.replace(before, after))
-
-
-def test_a_patch_that_no_longer_applies_is_one_clear_line(tmp_path):
-    """Part 3 has changed, and the steps have not: the line names the patch, the file and the line."""
-    steps = copy_of_the_parts(tmp_path)
-    edit(tmp_path / PARTS[3] / "epollinterface.py", "def do_reactor_loop(epoll):", "def loop(epoll):")
-    run = lay_out(2, tmp_path / "new", program=steps / "lay_out.py")
-    assert run.returncode == 1
-    expected = rf"{PATCHES[0].name} no longer applies: line \d+ of epollinterface.py .*def do_reactor_loop.*its end\.\n"
-    assert re.fullmatch(expected, run.stderr), run.stderr
-    assert not (tmp_path / "new").exists()
-
-
-def test_without_part_3_there_are_no_steps(tmp_path):
-    """Somebody may have taken part 4's directory alone."""
-    steps = copy_of_the_parts(tmp_path)
-    shutil.rmtree(tmp_path / PARTS[3])
-    run = lay_out(2, tmp_path / "new", program=steps / "lay_out.py")
-    assert run.returncode == 1
-    assert re.fullmatch(rf"The steps begin with part 3, and it is not there: .*{PARTS[3]}\..*\n", run.stderr), (
-        run.stderr
-    )
-
-
-@pytest.fixture
-def committed_parts(tmp_path):
-    """The steps directory of a copy of parts 3 and 4 that is committed in a repository of its own."""
-    steps = copy_of_the_parts(tmp_path)
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "before"]):
-        subprocess.run([*git, *words], cwd=tmp_path, check=True, capture_output=True)
-    return steps
-
-
-@pytest.mark.needs("git")
-def test_a_change_of_the_parts_is_carried_through_the_steps(committed_parts, tmp_path):
-    """One that both parts have, one that only part 4 has, and one in a line that no earlier step has."""
-    for part in (3, 4):
-        edit(tmp_path / PARTS[part] / "netutils.py", '"a port is a number', '"any port is a number')
-    edit(tmp_path / PARTS[4] / "connection.py", "news comes once.", "news comes once, and no more.")
-    edit(tmp_path / PARTS[4] / "connection.py", "READS_PER_EVENT = 8", "READS_PER_EVENT = 9")
-    merged = lay_out("merge", tmp_path / "work", program=committed_parts / "carry.py")
-    told = re.findall(r"^Step (\d) and those before it keep lines of connection.py", merged.stdout, re.MULTILINE)
-    assert (merged.returncode, told) == (0, ["9", "2"]), f"{merged.stdout}{merged.stderr}"
-    packed = lay_out("pack", tmp_path / "work", program=committed_parts / "carry.py")
-    assert packed.returncode == 0, packed.stderr
-    for number in NUMBERS:
-        step = tmp_path / str(number)
-        run = lay_out(number, step, program=committed_parts / "lay_out.py")
-        assert run.returncode == 0, run.stderr
-        assert "any port is" in (step / "netutils.py").read_text(), f"step {number}"
-        if number > 1:  # the first has no connection.py yet
-            assert ("once, and no more." in (step / "connection.py").read_text()) == (number > 2), f"step {number}"
-    assert python_files(step) == python_files(tmp_path / PARTS[4])
-
-
-@pytest.mark.needs("git")
 @pytest.mark.parametrize(
     "words, complaint",
     [
-        ([], "Usage: python part4_buffering/steps/carry.py merge .*"),
-        (["merge", "{}"], ".* is there already. Name a new directory."),
-        (["merge", "{}/new", "nowhere"], "git ls-tree: fatal: Not a valid object name nowhere"),
-        (["pack", "{}/new"], ".*new/0 has no Python files. Make the directories: .* merge DIR"),
+        ([], "Usage: python tests/steps.py lay-out <step, such as 4.3> <directory>"),
+        (["lay-out", "4.3"], "Usage: python tests/steps.py lay-out"),
+        (["lay-out", "4", "{}/new"], "'4' is not a step: name the part and the step, such as 4.3"),
+        (["lay-out", "4.0", "{}/new"], "part 4 has no step '0': its steps are 4.1 to 4.10"),
+        (["lay-out", "3.1", "{}/new"], "part 3 has no steps. The parts with steps: {parts}"),
+        (["lay-out", "four.1", "{}/new"], "'four' is not a part. The parts with steps: {parts}"),
+        (["unpack", "4", "{}"], "{} is there already. Name a new directory."),
+        (["pack", "4", "{}/new"], "{}/new/0 has no Python files. Make it: python tests/steps.py unpack 4 DIR"),
+        (["pages", "2"], "part 2 has no steps. The parts with steps: {parts}"),
     ],
-    ids=["nothing", "not empty", "no such commit", "nothing to pack"],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_call_of_carry_is_one_clear_line(words, complaint, committed_parts, tmp_path):
-    """And the patches stay as they are."""
-    before = [path.read_bytes() for path in committed_parts.glob("*.patch")]
-    run = lay_out(*[word.format(tmp_path) for word in words], program=committed_parts / "carry.py")
-    assert run.returncode == 1 and re.fullmatch(complaint, run.stderr.strip()), run.stderr
-    assert before == [path.read_bytes() for path in committed_parts.glob("*.patch")]
+def test_a_wrong_call_is_explained(words, complaint, tmp_path):
+    """What is wrong, and what to do; and nothing is made."""
+    ran = command(*[word.format(tmp_path) for word in words])
+    assert (ran.returncode, ran.stdout) == (1, "")
+    parts = ", ".join(map(str, parts_with_steps()))
+    assert ran.stderr.startswith(complaint.format(tmp_path, parts=parts)), ran.stderr
+    assert "Usage" in complaint or len(ran.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_an_unchanged_step_gives_way_to_another(tmp_path):
+    """A reader who pastes on need not clear up; a reader who has worked in a directory loses nothing."""
+    assert command("lay-out", "4.2", tmp_path).returncode == 0
+    ran = command("lay-out", "4.1", tmp_path)
+    assert (ran.returncode, read_files(tmp_path)) == (0, chain_of(4)[1]), ran.stderr
+    with (tmp_path / "rsp.py").open("a") as file:
+        file.write("# mine\n")
+    mine = read_files(tmp_path)
+    ran = command("lay-out", "4.2", tmp_path)
+    assert (ran.returncode, ran.stderr) == (1, f"{tmp_path} is there already, and not empty. Name a new directory.\n")
+    assert read_files(tmp_path) == mine
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of parts 3 and 4, steps included, and of the command."""
+    leave_out = shutil.ignore_patterns("__pycache__")
+    for name in (PARTS[3], PARTS[4], "tests/support"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=leave_out)
+    shutil.copy(ROOT / "tests" / "steps.py", tmp_path / "tests")
+    return tmp_path
+
+
+def test_a_patch_that_no_longer_applies_is_one_clear_line(copy):
+    """Part 3 has changed, and the steps have not: the line names the patch, the file and the line."""
+    path = copy / PARTS[3] / "epollinterface.py"
+    path.write_text(path.read_text().replace("def do_reactor_loop(epoll):", "def loop(epoll):"))
+    ran = command("lay-out", "4.2", copy / "new", top=copy)
+    expected = r"1_one_epoll.patch no longer applies: line \d+ of epollinterface.py .*def do_reactor_loop.*carry.py\n"
+    assert ran.returncode == 1 and re.fullmatch(expected, ran.stderr), ran.stderr
+    assert not (copy / "new").exists()
+
+
+def test_without_the_part_before_there_are_no_steps(copy):
+    """Part 4's directory may have been taken alone."""
+    shutil.rmtree(copy / PARTS[3])
+    ran = command("lay-out", "4.2", copy / "new", top=copy)
+    expected = rf"The steps of part 4 begin with part 3, and it is not there: .*{PARTS[3]}\..*\n"
+    assert ran.returncode == 1 and re.fullmatch(expected, ran.stderr), ran.stderr
+
+
+@pytest.mark.needs("git")
+def test_a_step_is_changed_where_it_is_unpacked(copy):
+    """Packing makes the patches again, the heads stay, and says which directory is not yet its part."""
+    before = {path.name: path.read_text() for path in (copy / PARTS[4] / "steps").glob("*.patch")}
+    assert command("unpack", "4", copy / "work", top=copy).returncode == 0
+    assert command("pack", "4", copy / "work", top=copy).stdout == ""
+    assert before == {path.name: path.read_text() for path in (copy / PARTS[4] / "steps").glob("*.patch")}
+    path = copy / "work" / "10" / "pair.py"
+    path.write_text(path.read_text().replace("DROP_LIMIT = ", "LIMIT_OF_DROPS = "))
+    said = command("pack", "4", copy / "work", top=copy).stdout
+    assert f"{copy}/work/10 is not part4_buffering yet: pair.py" in said, said
+    changed = (copy / PARTS[4] / "steps" / "10_fast_and_fair.patch").read_text()
+    assert "+LIMIT_OF_DROPS = " in changed and changed.startswith("Step 10: fast, and fair\nrows: hard use\n")
+    shutil.copytree(copy / "work" / "10", copy / "work" / "11")
+    said = command("pack", "4", copy / "work", top=copy).stderr
+    assert said.endswith("Write its title into part4_buffering/steps/11_name.patch\n"), said
+
+
+def test_a_diff_of_lua_comments_is_not_taken_for_the_next_file():
+    """A comment that is taken away begins with three dashes, as the name of a file does."""
+    from support.steps import apply_diff
+
+    diff = "--- a/config.lua\n+++ b/config.lua\n@@ -1,2 +1,1 @@\n--- a comment\n x = 1\n"
+    assert apply_diff(diff, {"config.lua": "-- a comment\nx = 1\n"}) == {"config.lua": "x = 1\n"}

@@ -30,7 +30,7 @@ local address, port = (os.getenv("RSP_DEMO_REDIS") or ""):match("^(.+):(%d+)$")
 redis = address and {address = address, port = port}
 
 -- Called for each request and each TLS client. It returns the name of the host to use; nil is the one they asked for.
--- It may send a client's next request elsewhere, so where there is a route, each request has a connection of its own.
+-- It may send a client's next request elsewhere, so where there is a route, each request has its own connection.
 function route(request)
   if request.tls then
     return "secure.localhost"   -- the only site here that speaks TLS

@@ -18,7 +18,9 @@ BUNDLE_MARK = HERE / "bundle.txt"  # present in a copy for a class: no solutions
 KINDS = ["predict", "break", "fix", "extend"]
 LETTERS = "abcdefgh"  # a task's name
 COMMAND = "python tests/exercises/exercise.py"
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "README.md", "steps")  # of a part, when a student's copy is made
+LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", "README.md", "*.svg", "steps"
+)  # of a part, when a student's copy is made
 
 
 class Exercise:

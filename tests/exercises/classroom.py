@@ -19,7 +19,7 @@ from support.parts import PARTS, ROOT
 
 COURSE = [  # all that the course consists of: what else lies in the top directory is the teacher's own
     "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "config.lua", "requirements.txt", "ruff.toml", ".gitignore",
-    ".ci", ".github", *PARTS.values(), "notebooks", "tests",
+    ".ci", ".github", *PARTS.values(), "notebooks", "book", "tests",
 ]  # fmt: skip
 MARK_TEXT = "A copy for a class, without solutions. Made by: python tests/exercises/exercise.py bundle DIR\n"
 FOR_TEACHERS = "<!-- from here on for the teacher -->\n"  # in README.md: what follows is left out of a copy

@@ -70,9 +70,14 @@ def fingerprint(directory):
 
 
 def same_answer(answer, really):
-    """Tell whether an answer means what is really so: "Yes" is "yes", True too; "4,096 bytes" is 4096, "2" is 2."""
+    """Return True if an answer means what is really so.
+
+    "Yes" is "yes", and so is True; "4,096 bytes" is 4096, "2" is 2; "A B C" is "ABC".
+    """
     if isinstance(really, (int, float)):
         return number_in(answer) == really
+    if re.fullmatch("[A-Z-]{2,}", really):  # letters, one after another: who was served, say
+        answer = re.sub(r"[\s,]", "", str(answer))
     return plain(answer) == plain(really)
 
 

@@ -25,6 +25,7 @@ MOST_CPU = 4  # seconds of processor time, of a program that should wait: more i
 LOOK = 0.5  # seconds for which we look whether a proxy is busy
 LOOKS = 20  # in that time
 NOTHING = "nothing"  # what a program has printed that has not printed anything
+TRIES = 3  # of a task that came too late, before it counts: the machine may have been busy
 BUSY = 0.5  # the share of a processor that a proxy with nothing to do does not use
 
 
@@ -194,11 +195,19 @@ class Work:
 
     def run_task(self, task):
         """Run one task; return None when it is done, or what is wrong, and a dict of what was sent and came back."""
-        complaint = None
+        for _ in range(TRIES):
+            complaint, notes, is_late = self.try_task(task)
+            if not is_late:
+                break
+        return complaint, notes
+
+    def try_task(self, task):
+        """Run one task once; return what run_task does, and whether it only came too late."""
+        complaint, is_late = None, False
         try:
             task(self)
         except AssertionError as error:
-            complaint = fact_of(error)
+            complaint, is_late = fact_of(error), isinstance(error, TooLate)
         except Exception as error:  # an answer of the wrong type, say: no reason for a traceback
             complaint = f"{type(error).__name__}: {error}"
         finally:  # even when it is interrupted
@@ -207,7 +216,7 @@ class Work:
             notes, self.notes = self.notes, {}
             while self.running:
                 self.running.pop().stop()
-        return complaint, notes
+        return complaint, notes, is_late
 
     def note_trouble(self, complaint):
         """Note what a program printed that has ended or raised something, or else that one is in an endless loop."""
@@ -220,6 +229,10 @@ class Work:
                 self.notes["printed"] = f"{NOTHING}; it has ended, with exit status {status}"
             elif not re.search("endless loop|processor time", complaint) and is_busy(program):
                 self.notes["busy"] = "an endless loop: rsp.py uses the processor while there is nothing to do"
+
+
+class TooLate(AssertionError):
+    """Something took too long, which a busy machine may be to blame for: the task is tried again."""
 
 
 class EndlessLoop(AssertionError):

@@ -799,7 +799,7 @@ FILLED = """
         ),
         (
             "backends = {{address = '127.0.0.1', port = '9', backup = true}}",
-            ["backends must be a list in which at least one is no backup, not backups alone."],
+            ["backends must be a list with at least one that is not a backup, not backups alone."],
         ),
         (
             f"backends = {{{GOOD}}} backendPort = '9'",

@@ -1399,7 +1399,7 @@ def test_no_sign_makes_a_second_name_of_a_header(name, separator):
 def test_a_star_is_no_path(line):
     """OPTIONS * asks about the whole server; nothing else may begin with a star."""
     reader = Pulled()
-    with pytest.raises(BadRequest, match="no path"):
+    with pytest.raises(BadRequest, match="not a path"):
         reader.feed(f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
 
 

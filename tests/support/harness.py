@@ -504,7 +504,7 @@ def family(pid):
 def request(url, method="GET", session=None, timeout=PATIENCE, **options):
     """Return the response to an HTTP request; what goes wrong is an AssertionError.
 
-    Without a session the request has a connection of its own, and asks for it to be closed.
+    Without a session the request has its own connection, and asks for it to be closed.
     """
     import requests  # here, since it takes a third of a second, and most programs that import this file ask for nothing
 

@@ -19,6 +19,7 @@ from support.programs import install_command, missing
 # Names of properties in a test's report.
 MISSING = "missing program"
 WITHOUT_IPV6 = "tried IPv4 alone"
+ON_REQUEST = "runs on request"  # its value: what a plain run leaves out, and the command that runs it
 
 
 @functools.cache
@@ -52,6 +53,7 @@ class LeftOut:
         """Begin with nothing."""
         self.tests = 0
         self.without_ipv6 = 0  # tests
+        self.on_request = {}  # lines about what nobody has asked for, as keys
         self.programs = collections.Counter()  # program -> how many tests were left out for it
 
     def pytest_runtest_setup(self, item):
@@ -81,6 +83,7 @@ class LeftOut:
         if lacking and report.when == "setup":
             self.tests += 1
             self.programs.update(lacking)
+        self.on_request |= dict.fromkeys(value for what, value in report.user_properties if what == ON_REQUEST)
         if report.when == "call" and (WITHOUT_IPV6, True) in report.user_properties:
             self.without_ipv6 += 1
 
@@ -91,6 +94,8 @@ class LeftOut:
         if hasattr(session.config, "workerinput"):
             return result
         write = session.config.pluginmanager.get_plugin("terminalreporter").write_line
+        for line in self.on_request:
+            write(line)
         if self.without_ipv6:
             write(f"No IPv6 here (no ::1): IPv4 alone was tried in {self.without_ipv6} of the tests.")
         if self.tests:

@@ -29,7 +29,9 @@ def patched_part(part, patch, directory):
     Raises LookupError when the patch no longer applies, or when there is no git.
     """
     need_git()  # before anything is there
-    shutil.copytree(ROOT / PARTS[part], directory, ignore=shutil.ignore_patterns("__pycache__", "README.md", "steps"))
+    shutil.copytree(
+        ROOT / PARTS[part], directory, ignore=shutil.ignore_patterns("__pycache__", "README.md", "*.svg", "steps")
+    )
     if complaint := apply_patch(patch, directory):
         raise LookupError(
             f"{patch.parent.name}/{patch.name} no longer applies: {complaint}. Make it again: git diff --no-index"

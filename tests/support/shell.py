@@ -35,10 +35,11 @@ def renumber(text, numbers):
     return re.sub(r"\d+", lambda match: numbers.get(match[0], match[0]), text)
 
 
-def run(commands, directory, **variables):
-    """Run commands in bash, from the top directory, with this Python as python and python3; return what they print.
+def run(commands, directory, top=ROOT, **variables):
+    """Run commands in bash, with this Python as python and python3, from the top directory; return what they print.
 
-    The lines of stdout and stderr, as they come. Whatever they have started and left running is killed.
+    The lines of stdout and stderr, as they come. Whatever they have started and left running is killed. `top` may be
+    another directory that looks like the top one.
     """
     for name in ("python", "python3"):
         wrapper = directory / name
@@ -53,7 +54,7 @@ def run(commands, directory, **variables):
     }
     with waiting_for_servers(directory) as sleep:
         process = subprocess.Popen(
-            ["bash", "-c", sleep + commands], cwd=ROOT, env=environment, text=True, start_new_session=True,
+            ["bash", "-c", sleep + commands], cwd=top, env=environment, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -1,5 +1,6 @@
 """Checks that part 1 reads a whole request head: up to the blank line that ends it."""
 
+from ordinary import life_goes_on
 from suite.test_behaviours import test_a_request_may_arrive_in_two_pieces as in_two_pieces
 from support.harness import has_unread_bytes
 from support.peers import HttpBackend, wait_until
@@ -58,4 +59,4 @@ def head_without_end(work):
         assert proxy.get("/", timeout=1).status_code == 200
 
 
-TASKS = [two_pieces, long_head, left_in_the_middle, head_without_end]
+TASKS = [two_pieces, long_head, left_in_the_middle, head_without_end, life_goes_on()]

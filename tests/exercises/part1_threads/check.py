@@ -1,5 +1,6 @@
 """Checks that part 1 serves clients at the same time, and still cleans up."""
 
+from ordinary import life_goes_on
 from suite.test_behaviours import test_an_idle_client_holds_up_nobody as idle_client
 from suite.test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
 from suite.test_behaviours import test_no_file_descriptor_stays_open as no_file_descriptor
@@ -36,4 +37,4 @@ def one_line_each(work):
     assert len(lines) == 3, "not one line a client. Hint: main's try does not see what a thread raises"
 
 
-TASKS = [idle, four_at_once, cleans_up, one_line_each]
+TASKS = [idle, four_at_once, cleans_up, one_line_each, life_goes_on()]

@@ -1,5 +1,6 @@
 """Checks that a client of part 2 may stop sending, and still listen."""
 
+from ordinary import life_goes_on
 from suite.test_behaviours import test_a_half_closed_client_still_gets_its_answer as half_closed_client
 from support.harness import check_quiet
 from support.peers import EchoBackend, HttpBackend, wait_until, wait_until_still
@@ -53,4 +54,4 @@ def leaves_nothing_open(work):
     work.came_back(f"{before} open descriptors before and after")
 
 
-TASKS = [gets_its_answer, backend_sees_the_end, is_quiet, leaves_nothing_open]
+TASKS = [gets_its_answer, backend_sees_the_end, is_quiet, leaves_nothing_open, life_goes_on()]

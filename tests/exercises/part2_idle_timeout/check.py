@@ -1,12 +1,20 @@
 """Checks that part 2 closes connections on which nothing has been said for some time."""
 
+import pathlib
+import sys
 import time
 
-from support.harness import check_quiet
+from ordinary import life_goes_on
+from support.harness import ARGUMENTS, Command, check_quiet
 from support.peers import Backend, EchoBackend, wait_until, wait_until_still
+from work import TooLate
 
 SECONDS = 0.6  # of silence, until a connection is closed
 ENVIRONMENT = {"RSP_IDLE_SECONDS": str(SECONDS)}
+PAUSE = 0.2  # seconds between two words
+USUAL_SECONDS = 60  # without the setting
+TIMES = 25  # as fast goes the clock with which that is tried
+FAST_CLOCK = pathlib.Path(__file__).parents[1] / "fast_clock.py"
 
 
 class TickingBackend(Backend):
@@ -14,17 +22,25 @@ class TickingBackend(Backend):
 
     def serve(self, connection):
         """Tick."""
+        self.words = []  # when each is said
         for _ in range(8):
-            time.sleep(0.2)
+            time.sleep(PAUSE)
+            self.words.append(time.monotonic())
             self.send(connection, b"tick")
+
+
+def complain(words, complaint):
+    """Raise AssertionError for a connection that was closed, or TooLate when the words really came too late."""
+    pauses = [later - word for word, later in zip(words, words[1:], strict=False)]
+    raise (TooLate if max(pauses, default=0) > SECONDS - 0.1 else AssertionError)(complaint)
 
 
 def expect_end(client):
     """Wait until a client's connection is ended."""
     try:
-        assert not client.socket.recv(1), "there is nobody who could have sent something"
+        assert not client.socket.recv(1), "some byte came, and nobody has sent one"
     except TimeoutError:
-        raise AssertionError("no end after 2 s. Hint: what if a client never has an event at all?") from None
+        raise AssertionError("no end after 3 s. Hint: what if a client never has an event at all?") from None
 
 
 def silent_client(work):
@@ -34,7 +50,7 @@ def silent_client(work):
         proxy = work.start(backend, environment=ENVIRONMENT)
         before = wait_until_still(proxy.open_files, still=0.2)
         start = time.monotonic()
-        with proxy.connect(timeout=2) as client, proxy.connect(timeout=2) as second:
+        with proxy.connect(timeout=3) as client, proxy.connect(timeout=3) as second:
             expect_end(client)
             seconds = time.monotonic() - start
             expect_end(second)
@@ -42,33 +58,51 @@ def silent_client(work):
         proxy.check_unharmed()
     work.came_back(f"the end, after {seconds:.2f} s")
     assert seconds > SECONDS - 0.05, "that was too early. Hint: count from the last event, not from the start"
-    assert seconds < SECONDS + 0.5, "that was late. Hint: how long may poll wait at most?"
+    if seconds > SECONDS + 0.5:
+        raise TooLate("that was late. Hint: how long may poll wait at most?")
 
 
 def talking_client(work):
     """A client that says something every 0.2 seconds stays, and so does one that only listens to such a backend."""
     work.sent(f"RSP_IDLE_SECONDS={SECONDS}; a word every 0.2 s, eight times: from the client, then from the backend")
     with EchoBackend() as backend, work.start(backend, environment=ENVIRONMENT).connect() as client:
-        for _ in range(8):
-            client.send(b"still here")
-            client.receive_exactly(10)
-            time.sleep(0.2)
+        words = []
+        try:
+            for _ in range(8):
+                words.append(time.monotonic())
+                client.send(b"still here")
+                client.receive_exactly(10)
+                time.sleep(PAUSE)
+        except AssertionError:
+            complain(words, f"closed after {len(words) - 1} words. Hint: what the client says is activity")
     with TickingBackend() as backend, work.start(backend, environment=ENVIRONMENT).connect() as client:
         heard = client.receive_all()
-    work.came_back(f"each word was answered; then {len(heard) // 4} of the backend's 8 words")
-    assert heard == 8 * b"tick", "not all of them. Hint: what the backend says is activity too"
+        work.came_back(f"each word was answered; then {len(heard) // 4} of the backend's 8 words")
+        if heard != 8 * b"tick":
+            complain(backend.words, "not all of them. Hint: what the backend says is activity too")
 
 
 def sixty_seconds(work):
     """Without the setting it is 60 seconds, and meanwhile the proxy uses no processor time."""
-    work.sent("a connection, and nothing for 1 s")
+    work.sent(f"a connection, and then nothing; the proxy's clock goes {TIMES} times as fast")
+    words = [sys.executable, str(FAST_CLOCK), str(TIMES), str(work.directory / "rsp.py"), *ARGUMENTS]
     with EchoBackend() as backend:
-        proxy = work.start(backend)
-        with proxy.connect() as client:
+        proxy = work.start_command(Command(words), backend)
+        start = time.monotonic()
+        with proxy.connect(timeout=3 * USUAL_SECONDS / TIMES) as client:
             check_quiet(proxy, seconds=1, most=0.1)
-            client.send(b"still here")
-            client.receive_exactly(10)
-    work.came_back("next to no processor time, and then an answer")
+            try:
+                client.expect_end()
+            except AssertionError:
+                raise AssertionError(
+                    f"no end after {3 * USUAL_SECONDS} s. Hint: what if RSP_IDLE_SECONDS is not set?"
+                ) from None
+            seconds = (time.monotonic() - start) * TIMES
+        proxy.check_unharmed()
+    work.came_back(f"next to no processor time, and the end after {seconds:.0f} s of the proxy's clock")
+    assert seconds > USUAL_SECONDS - 2, "that was too early. Hint: what if RSP_IDLE_SECONDS is not set?"
+    if seconds > 1.5 * USUAL_SECONDS:
+        raise TooLate("that was late. Hint: what if RSP_IDLE_SECONDS is not set?")
 
 
-TASKS = [silent_client, talking_client, sixty_seconds]
+TASKS = [silent_client, talking_client, sixty_seconds, life_goes_on(wait=SECONDS + 0.4, environment=ENVIRONMENT)]

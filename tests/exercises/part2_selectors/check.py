@@ -4,6 +4,7 @@ import ast
 import pathlib
 import sys
 
+from ordinary import life_goes_on
 from suite.test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
 from support.harness import ARGUMENTS, Command
 
@@ -44,4 +45,4 @@ def keeps_its_behaviours(work):
     work.run_suite(ROWS)
 
 
-TASKS = [no_epoll, without_epoll, keeps_its_behaviours]
+TASKS = [no_epoll, without_epoll, keeps_its_behaviours, life_goes_on()]

@@ -1,5 +1,6 @@
 """Checks that the config chooses a backend for each client."""
 
+from ordinary import life_goes_on
 from support.harness import Command
 from support.peers import EchoBackend, connect_and_be_turned_away, wait_until
 
@@ -62,4 +63,9 @@ end"""
         assert "no backend today" in proxy.errors(), "the config's own words are missing. Hint: str(error)"
 
 
-TASKS = [in_turn, by_address, failing]
+def chosen(work, backend):
+    """Return the student's proxy, with a function that chooses the backend's port."""
+    return start(work, backend, "function backendPort(address) return {backend_port} end")
+
+
+TASKS = [in_turn, by_address, failing, life_goes_on(chosen)]

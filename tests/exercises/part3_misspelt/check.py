@@ -1,5 +1,7 @@
 """Checks what is said of a misspelt setting."""
 
+from ordinary import life_goes_on
+
 GOOD = {"listenPort": '"1"', "backendAddress": '"127.0.0.1"', "backendPort": '"none"'}
 
 
@@ -42,4 +44,4 @@ def nothing_like_it(work):
         assert "did you mean" not in line, "there is nothing to suggest. Hint: a name that was set itself is no answer"
 
 
-TASKS = [listenport, the_others, nothing_like_it]
+TASKS = [listenport, the_others, nothing_like_it, life_goes_on()]

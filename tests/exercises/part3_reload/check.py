@@ -5,6 +5,7 @@ import pathlib
 import signal
 import time
 
+from ordinary import life_goes_on
 from support.harness import CONFIG
 from support.peers import HOST, EchoBackend, wait_until
 
@@ -75,4 +76,11 @@ def unknown_backend(work):
     check_kept(work, "no-such-name.invalid", backend_host="no-such-name.invalid")
 
 
-TASKS = [new_backend, broken_config, unknown_backend]
+def reloaded(work, backend):
+    """Return the student's proxy, when it has read its config a second time."""
+    proxy = work.start(backend)
+    reload(work, proxy, backend.port)
+    return proxy
+
+
+TASKS = [new_backend, broken_config, unknown_backend, life_goes_on(reloaded)]

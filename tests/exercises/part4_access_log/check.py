@@ -3,6 +3,7 @@
 import re
 import time
 
+from ordinary import life_goes_on
 from support.peers import EchoBackend, HttpBackend, connect_and_be_reset, free_port, pattern, wait_until
 
 LINE = re.compile(r"127\.0\.0\.1 port (\d+): (\d+) bytes up, (\d+) down, (\d+\.\d+) s$", re.MULTILINE)
@@ -72,4 +73,4 @@ def ten_at_once(work):
     assert counts == wanted, f"bytes up and down: {counts}. Hint: what is counted belongs to one connection"
 
 
-TASKS = [ends_well, ends_badly, ten_at_once]
+TASKS = [ends_well, ends_badly, ten_at_once, life_goes_on()]

@@ -3,6 +3,7 @@
 import contextlib
 import time
 
+from ordinary import life_goes_on
 from support.peers import Client, EchoBackend, FullBackend, HttpBackend, wait_until, wait_until_still
 
 SECONDS = 0.5  # that a connect may take
@@ -83,4 +84,4 @@ def others(work):
     work.came_back("all answers; and a timer that found its pair closed did no harm")
 
 
-TASKS = [is_reset, is_logged, others]
+TASKS = [is_reset, is_logged, others, life_goes_on(wait=SECONDS + 0.4, environment=ENVIRONMENT)]

@@ -1,67 +1,137 @@
 """Checks the speed limit for each client of part 4."""
 
+import contextlib
 import threading
 import time
 
+from ordinary import life_goes_on
 from support.harness import check_quiet
-from support.peers import LONG_PATIENCE, CollectingBackend, HttpBackend, StreamingBackend, pattern, wait_until
+from support.peers import (
+    LONG_PATIENCE,
+    PATIENCE,
+    Backend,
+    CollectingBackend,
+    StreamingBackend,
+    check_pattern,
+    pattern,
+    pattern_chunks,
+    wait_until,
+)
+from work import TooLate
 
 LIMIT = 1_000_000  # bytes a second
-COUNT = 2_000_000  # bytes
+COUNT = 3_000_000  # bytes
+AHEAD = 500_000  # bytes that a client may have too early, for a moment
+FREE = 20_000_000  # bytes that are not to be limited
+SLOWEST = 5.5  # seconds for COUNT bytes
 ENVIRONMENT = {"RSP_BYTES_PER_SECOND": str(LIMIT)}
 
 
+class AskedBackend(Backend):
+    """Sends as many bytes of the pattern as it is asked for, and closes."""
+
+    def serve(self, connection):
+        """Serve one client."""
+        for data in pattern_chunks(int(self.receive(connection))):
+            self.send(connection, data)
+
+
+class Download(threading.Thread):
+    """A client that takes `count` bytes as fast as they come, and notes how they came."""
+
+    def __init__(self, proxy, count):
+        """Begin at once."""
+        super().__init__(daemon=True)
+        self.proxy = proxy
+        self.count = count
+        self.ahead = 0  # bytes, at most, that it had before the limit allows them
+        self.seconds = None  # until the last byte
+        self.complaint = None
+        self.start()
+
+    def run(self):
+        """Ask, and take it all; check each byte."""
+        try:
+            with self.proxy.connect(timeout=LONG_PATIENCE) as client:
+                start = time.monotonic()
+                client.send(b"%d" % self.count)
+                self.receive(client, start)
+                self.seconds = time.monotonic() - start
+                self.expect_end(client)
+        except AssertionError as error:
+            self.complaint = str(error)
+
+    def receive(self, client, start):
+        """Receive the bytes, and see after each piece how many should have come by now."""
+        while client.received < self.count:
+            position = client.received
+            data = client.receive()
+            if not data:
+                client.complain(f"the end came after {position:,} of {self.count:,} bytes", "a pause is not an end")
+            check_pattern(data, position)
+            self.ahead = max(self.ahead, client.received - LIMIT * (time.monotonic() - start))
+
+    def expect_end(self, client):
+        """Receive the end of file."""
+        client.socket.settimeout(PATIENCE)
+        try:
+            client.expect_end()
+        except AssertionError:
+            hint = "the end has to be read, too: does something read on after the last bytes?"
+            raise AssertionError(f"every byte came, and then no end. Hint: {hint}") from None
+
+    def check(self, too_slow):
+        """Raise AssertionError if bytes or the end are missing, or came too early or too late."""
+        self.join()
+        assert self.complaint is None, self.complaint
+        assert self.ahead < AHEAD, (
+            f"too fast: {self.count:,} bytes in {self.seconds:.2f} s, up to {self.ahead:,.0f} ahead of the limit. "
+            "Hint: after a read of `count` bytes, wait for count / limit seconds"
+        )
+        if self.seconds > SLOWEST:
+            raise TooLate(f"too slow: {self.count:,} bytes in {self.seconds:.2f} s. Hint: {too_slow}")
+
+
 def seconds_for(proxy, count):
-    """Download `count` bytes, check each, and return how long that took."""
-    with proxy.connect(timeout=LONG_PATIENCE) as client:
-        start = time.monotonic()
-        client.send(b"as fast as you can, please")
-        client.receive_pattern(count)
-        client.expect_end()
-        return time.monotonic() - start
+    """Download `count` bytes, as fast as they come; return how many seconds that took."""
+    download = Download(proxy, count)
+    download.join()
+    assert download.complaint is None, download.complaint
+    return download.seconds
 
 
 def one_client(work):
-    """With a limit of 1,000,000, a client needs 1.5 to 3 seconds for 2 MB, and gets every byte."""
-    work.sent(f"RSP_BYTES_PER_SECOND={LIMIT}; a request for 2 MB")
-    with StreamingBackend(COUNT) as backend:
+    """With a limit of 1,000,000 a client gets 3 MB in about 3 seconds, every byte, and is never more than half a
+    megabyte ahead of the limit."""
+    work.sent(f"RSP_BYTES_PER_SECOND={LIMIT}; a request for 3 MB")
+    with AskedBackend() as backend:
         proxy = work.start(backend, environment=ENVIRONMENT)
-        seconds = seconds_for(proxy, COUNT)
+        download = Download(proxy, COUNT)
+        download.check("how much is read at a time, and who begins the next read?")
         proxy.check_unharmed()
-    work.came_back(f"all of it, after {seconds:.2f} s")
-    assert seconds > 1.5, "that was too fast. Hint: after a read, wait for count / limit seconds"
-    assert seconds < 3, "that was too slow. Hint: how much is read at a time, and who begins the next read?"
+    work.came_back(f"all of it, after {download.seconds:.2f} s")
 
 
 def several_clients(work):
     """Two clients at once need no longer than one, and a small answer comes at once meanwhile."""
-    work.sent(f"RSP_BYTES_PER_SECOND={LIMIT}; two requests for 2 MB, and five small ones")
-    with HttpBackend() as backend:
+    work.sent(f"RSP_BYTES_PER_SECOND={LIMIT}; two requests for 3 MB, and five small ones")
+    with AskedBackend() as backend:
         proxy = work.start(backend, environment=ENVIRONMENT)
-        seconds = []
-
-        def download():
-            start = time.monotonic()
-            try:
-                if len(proxy.get(f"/bytes?count={COUNT}", timeout=LONG_PATIENCE).content) == COUNT:
-                    seconds.append(time.monotonic() - start)
-            except AssertionError:
-                pass  # it is missing in the list
-
-        threads = [threading.Thread(target=download) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        start = time.monotonic()
-        for _ in range(5):
-            assert proxy.get("/").status_code == 200
-        small = (time.monotonic() - start) / 5
-        for thread in threads:
-            thread.join()
+        downloads = [Download(proxy, COUNT) for _ in range(2)]
+        small = sorted(seconds_for(proxy, 1) for _ in range(5))[2]
+        for download in downloads:
+            download.check("the limit is for each client, not for all of them together")
         proxy.check_unharmed()
-    work.came_back(f"the big ones took {', '.join(f'{s:.2f} s' for s in seconds)}; a small one {small:.3f} s")
-    assert len(seconds) == 2, "not both came whole. Hint: does somebody read again when the timer has gone off?"
-    assert all(1.5 < s < 3.3 for s in seconds), "Hint: the limit is for each client, not for all of them"
-    assert small < 0.3, "the small ones had to wait. Hint: never sleep in the loop"
+    took = ", ".join(f"{download.seconds:.2f} s" for download in downloads)
+    work.came_back(f"the big ones took {took}; a small one {small:.3f} s")
+    if small > 0.3:
+        raise TooLate("the small ones had to wait. Hint: never sleep in the loop")
+
+
+def take(client):
+    """Receive what comes in two seconds; what goes wrong shows elsewhere."""
+    with contextlib.suppress(AssertionError):
+        client.receive_pattern(2 * LIMIT)
 
 
 def costs(work):
@@ -72,7 +142,7 @@ def costs(work):
         with proxy.connect() as client:
             before = proxy.memory()
             client.send(b"as fast as you can, please")
-            taker = threading.Thread(target=client.receive_pattern, args=(COUNT,), daemon=True)
+            taker = threading.Thread(target=take, args=(client,), daemon=True)
             taker.start()
             wait_until(lambda: client.received > 0, "the answer begins")
             check_quiet(proxy, seconds=1.5, most=0.15)
@@ -86,19 +156,21 @@ def costs(work):
 def no_limit(work):
     """Without the setting, 20 MB take less than 2 seconds; uploads are never limited."""
     work.sent("no limit: a request for 20 MB. With the limit: an upload of 20 MB")
-    with StreamingBackend(10 * COUNT) as backend:
-        down = seconds_for(work.start(backend), 10 * COUNT)
-    with CollectingBackend(10 * COUNT) as backend:
+    with AskedBackend() as backend:
+        down = seconds_for(work.start(backend), FREE)
+    with CollectingBackend(FREE) as backend:
         proxy = work.start(backend, environment=ENVIRONMENT)
         with proxy.connect(timeout=LONG_PATIENCE) as client:
             start = time.monotonic()
-            client.send(pattern(0, 10 * COUNT))
+            client.send(pattern(0, FREE))
             client.receive_all()
             up = time.monotonic() - start
         assert backend.complaint is None, backend.complaint
     work.came_back(f"{down:.2f} s down, {up:.2f} s up")
-    assert down < 2, "without a limit it is slow. Hint: what if the environment says nothing?"
-    assert up < 2, "the upload was limited too. Hint: which of the pair's two sides is read?"
+    if down > 2:
+        raise TooLate("without a limit it is slow. Hint: what if the environment says nothing?")
+    if up > 2:
+        raise TooLate("the upload was limited too. Hint: which of the pair's two sides is read?")
 
 
-TASKS = [one_client, several_clients, costs, no_limit]
+TASKS = [one_client, several_clients, costs, no_limit, life_goes_on(environment=ENVIRONMENT)]

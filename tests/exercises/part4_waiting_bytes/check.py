@@ -4,6 +4,7 @@ import contextlib
 import re
 import signal
 
+from ordinary import life_goes_on
 from support.peers import LONG_PATIENCE, SMALL_BUFFER, StreamingBackend, wait_until, wait_until_still
 
 LINE = re.compile(r"(\d+) bytes wait in (\d+) of (\d+) write buffers?$", re.MULTILINE)
@@ -75,4 +76,4 @@ def goes_on(work):
     assert (count, waiting) == (0, 0), f"{count} bytes in {waiting} buffers are left. Hint: count anew each time"
 
 
-TASKS = [nobody, one_stalls, goes_on]
+TASKS = [nobody, one_stalls, goes_on, life_goes_on()]

@@ -3,6 +3,7 @@
 import contextlib
 import time
 
+from ordinary import life_goes_on
 from several import ask, backends_called, connect, held_connections, start_backends, who_serves
 from support.configs import backend_text, config_text
 from support.peers import wait_until
@@ -76,4 +77,9 @@ def wrong_values(work):
         say(work, who_serves(start_backends(work, one), 40, hold=held))
 
 
-TASKS = [goes_elsewhere, gets_one_again, backup_and_none, wrong_values]
+def limited(work, backend):
+    """Return the student's proxy, in front of a backend that may have two connections."""
+    return start_backends(work, backend_text(backend, maxConns=2))
+
+
+TASKS = [goes_elsewhere, gets_one_again, backup_and_none, wrong_values, life_goes_on(limited)]

@@ -15,7 +15,7 @@ def in_turn(work):
         really = who_serves(start_backends(work, *weighed), 6)
     work.sent("six clients, one after another")
     work.came_back(f"answers of {really}")
-    work.compare(str(answer).upper(), really, "add the weights to each one's credit; the first of the richest pays 6")
+    work.compare(answer, really, "add the weights to each one's credit; the first of the richest pays 6")
 
 
 def one_down(work):
@@ -26,7 +26,7 @@ def one_down(work):
         really = who_serves(start_backends(work, one, other, backend_text(backup, backup=True)), 4)
     work.sent("four clients, one after another; nobody listens at A's port")
     work.came_back(f"answers of {really}")
-    work.compare(str(answer).upper(), really, "what does candidates return while one that is no backup is usable?")
+    work.compare(answer, really, "what does candidates return while one that is no backup is usable?")
 
 
 def least_connections(work):

@@ -1,5 +1,6 @@
 """Checks that a config keeps each address with its backend."""
 
+from ordinary import life_goes_on
 from several import LetterBackend, backends_called, start_config, who_serves
 from support.peers import HOST, LONG_PATIENCE, wait_until
 
@@ -89,4 +90,9 @@ def comes_back(work):
         assert list(new.values()).count("B") >= 4, "B has too few of them. Hint: ask `up` anew for each new address"
 
 
-TASKS = [stays, spread, moves, comes_back]
+def sticky(work, backend):
+    """Return the student's proxy, on config.lua; all three backends are the same."""
+    return start_config(work, "config.lua", backend, backend, backend)
+
+
+TASKS = [stays, spread, moves, comes_back, life_goes_on(sticky)]

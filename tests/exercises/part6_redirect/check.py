@@ -4,6 +4,7 @@ import contextlib
 import re
 
 from by_name import ask_for, brief, start_hosts
+from ordinary import life_goes_on
 from several import backends_called
 from support.configs import host_text, hosts_text
 from support.peers import hello_bytes, request_text
@@ -96,4 +97,10 @@ def wrong_values(work):
         assert right, f"not one line with {' and '.join(words)}. Hint: `read_hosts` has both at hand, and ConfigError"
 
 
-TASKS = [same_page, not_served_in_the_clear, no_name, wrong_values]
+def marked(work, backend):
+    """Return the student's proxy; the clients ask for a host that is not marked, beside one that is."""
+    hosts = {"plain.localhost": backend, "default": host_text(backend, redirectToTls=True)}
+    return start_hosts(work, hosts)[0]
+
+
+TASKS = [same_page, not_served_in_the_clear, no_name, wrong_values, life_goes_on(marked, host="plain.localhost")]

@@ -3,6 +3,7 @@
 import contextlib
 
 from by_name import ask_for, brief, exchange, start_hosts
+from ordinary import life_goes_on
 from several import LetterBackend
 from support.peers import Client, hello_bytes, request_text
 
@@ -86,4 +87,9 @@ def others(work):
         assert answers[1] == b"A", "the body is not passed on. Hint: only a connection's first byte says what it is"
 
 
-TASKS = [plain_at_tls, at_once, tls_at_plain, others]
+def one_site(work, backend):
+    """Return the student's proxy, with both ports and one site."""
+    return start_hosts(work, {NAME: backend})[0]
+
+
+TASKS = [plain_at_tls, at_once, tls_at_plain, others, life_goes_on(one_site, host=NAME)]

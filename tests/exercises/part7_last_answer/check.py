@@ -4,6 +4,7 @@ import contextlib
 import time
 
 from by_redis import AT_ONCE, running_redis, timed, who_serves
+from ordinary import life_goes_on
 from several import backends_called
 from support.configs import hosts_text
 from support.harness import Command
@@ -96,4 +97,16 @@ def never_asked(work):
         expect(work, proxy, "www.localhost", "404", "the new redis answers; what it says counts")
 
 
-TASKS = [without_redis, hanging, changes_count, never_asked]
+@contextlib.contextmanager
+def an_alias(work, backend):
+    """Yield the student's proxy, in front of a site that the clients ask for by its alias."""
+    with running_redis() as redis:
+        redis.client.set(ALIAS, "shop.localhost")
+        hosts = {"shop.localhost": backend, "default": backend}
+        route = FOLLOW_ALIASES.format(address=HOST, port=redis.port)
+        proxy = work.start_command(Command(work.command().words, hosts_text(hosts, more=route)), 0)
+        redis.wait_for_proxies()
+        yield proxy
+
+
+TASKS = [without_redis, hanging, changes_count, never_asked, life_goes_on(an_alias, host="www.localhost")]

@@ -4,6 +4,7 @@ import contextlib
 
 from by_name import ask_for, brief
 from by_redis import AT_ONCE, running_redis, start_with_redis, timed, who_serves
+from ordinary import life_goes_on
 from several import backends_called
 from support.peers import wait_until
 
@@ -95,4 +96,11 @@ def without_redis(work):
         assert seconds < AT_ONCE, "too slow. Hint: there is nobody to wait for; what does it do instead?"
 
 
-TASKS = [closed, others, staff, without_redis]
+@contextlib.contextmanager
+def open_shop(work, backend):
+    """Yield the student's proxy, on config.lua; all three backends are the same."""
+    with running_redis() as redis:
+        yield start_with_redis(work, "config.lua", redis, backend, backend, backend)
+
+
+TASKS = [closed, others, staff, without_redis, life_goes_on(open_shop, host=SHOP)]

@@ -1,0 +1,102 @@
+"""The pages of the steps: each shows its patch hunk by hunk, explains it in words, and names what there is.
+
+Commands are run on request alone: see test_steps.py.
+"""
+
+import re
+
+import pytest
+
+from behaviours import BY_NAME
+from support.pages import FENCE, HEADS, WORDS_A_LINE, changes_of, complaints, words_in
+from support.parts import PARTS, ROOT
+from support.steps import all_steps, chain_of, find_step, parts_with_steps, steps_of
+
+STEPS = [pytest.param(step, id=step.name) for step in all_steps() if step.page.exists()]
+WIDTH = 100
+MOST_WORDS = 80  # of a paragraph
+ANSWERS = 2
+
+
+def prose(page):
+    """Return a page without its fenced blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+def files_around(step):
+    """Return the files before and after a step."""
+    return chain_of(step.part)[step.number - 1 : step.number + 1]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_has_a_page_with_the_usual_sections(step):
+    """Title, links to the neighbours, what is missing, the idea, the change, try it, still wrong, two questions."""
+    assert step.page.exists(), f"{step.page.name} is missing. Hint: python tests/steps.py draft {step.name}"
+    title, _, links, *_ = step.page.read_text().splitlines()
+    assert title == f"# Step {step.number}: {step.title}"
+    neighbours = {other.number: other.page.name for other in steps_of(step.part)}
+    expected = [neighbours.get(step.number - 1), "../README.md", neighbours.get(step.number + 1)]
+    targets = re.findall(r"\]\(([^)]+)\)", links)
+    assert targets == [target for target in expected if target], f"the third line links to {targets}, not {expected}"
+    assert re.findall(r"^## (.*)$", prose(step.page), re.MULTILINE) == HEADS
+    questions = step.page.read_text().partition(f"## {HEADS[-1]}")[2]
+    answers = re.findall(r"<details><summary>Answer</summary>\n\n(.+?)\n\n</details>", questions, re.DOTALL)
+    assert len(answers) == ANSWERS, f"two questions, with folded answers, and not {len(answers)}"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_page_shows_each_line_of_its_patch_once(step):
+    """In runs of the patch's lines, in any order, with true context; or it names what has only moved."""
+    lines = complaints(step, *files_around(step), step.page.read_text())
+    assert not lines, "\n".join([*lines, f"Hint: python tests/steps.py pages {step.part}"])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_page_explains_what_it_shows(step):
+    """It has at least one word and a half for each line that the step changes."""
+    text = step.page.read_text()
+    changed = sum(len(change.to_show) for change in changes_of(step, *files_around(step), text).values())
+    words = words_in(text)
+    assert words >= WORDS_A_LINE * changed, f"{step.page.name}: {words} words for {changed} lines. Hint: explain more"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_page_reads_well(step):
+    """Lines of at most 100 columns, paragraphs of at most 80 words; tables and lines with a link may be longer."""
+    text = prose(step.page)
+    wide = [line for line in text.splitlines() if len(line) > WIDTH and "](" not in line and not line.startswith("|")]
+    assert not wide, f"{step.page.name}: {wide[0]!r} is too wide. Hint: {WIDTH} columns"
+    for paragraph in re.split(r"\n\s*\n|\n(?=[-*|]|\d+\. )", text):
+        count = words_in(paragraph)
+        assert count <= MOST_WORDS, f"{step.page.name}: a paragraph of {count} words: {paragraph.strip()[:60]!r}"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_pages_commands_name_what_there_is(step):
+    """Each block of commands has its output below; its files exist, and its steps, and so do the pages it links to."""
+    text = step.page.read_text()
+    languages = [match[1] for match in FENCE.finditer(text) if match[1] in ("sh", "text")]
+    commands = "".join(match[2] for match in FENCE.finditer(text) if match[1] == "sh")
+    pairs = re.findall(r"^```sh\n.*?^```\n\n(?:[^`]*\n\n)?```text$", text, re.MULTILINE | re.DOTALL)
+    assert languages.count("sh") == len(pairs) > 0, "a block of commands is followed by a ```text block: its output"
+    for name in re.findall(r"lay-out (\S+) my_", commands):
+        find_step(name)
+    paths = [word for word in re.findall(r"[\w./-]+", commands) if re.match(r"(tests|part\d_\w+)/|config.lua$", word)]
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    assert not missing, f"{step.page.name} names {missing}, which are not there"
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", prose(step.page)):
+        assert target.startswith("https://") or (step.page.parent / target).exists(), f"no {target}"
+
+
+@pytest.mark.parametrize("part", parts_with_steps())
+def test_the_map_names_every_step(part):
+    """steps/README.md links to each page in turn, with its title and the rows of the table that it turns to yes."""
+    text = " ".join((ROOT / PARTS[part] / "steps" / "README.md").read_text().split())
+    for step in steps_of(part):
+        before, link, after = text.partition(f"]({step.page.name})")
+        assert link, f"the map has no link to {step.page.name}, or not in its place"
+        following = [f"]({other.page.name})" for other in steps_of(part) if other.number > step.number]
+        entry = before[-100:] + (after.partition(following[0])[0] if following else after)
+        for words in [step.title, *(BY_NAME[row].text for row in step.claims("rows"))]:
+            assert words in entry, f"step {step.name}: the map does not say {words!r} next to the link to its page"
+        text = after
