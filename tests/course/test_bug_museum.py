@@ -105,7 +105,10 @@ def run_museum(bug, test_file):
 def test_the_example_tells_its_bug_from_the_sound_part(bug, told):
     """The command that students use says of the example what is true: it notices its bug, and not another one."""
     run = run_museum(bug, MUSEUM / "example_test.py")
-    assert ("Your test tells them apart." in run.stdout, run.returncode) == (told, 0 if told else 1), run.stdout
+    assert ("Your test tells them apart, 3 times out of 3." in run.stdout, run.returncode) == (
+        told,
+        0 if told else 1,
+    ), run.stdout
 
 
 EASY_TESTS = """
@@ -206,7 +209,52 @@ def test_a_test_that_breaks_down_is_not_one_that_fails(tmp_path, capsys):
     path.write_text(NOT_ALL_PASS.partition("\n\n\ndef test_another")[0].replace("number == 2", "nummer == 2"))
     assert not try_test(Bug("busy"), path)
     shown = capsys.readouterr().out
-    assert "line 9: NameError: name 'nummer'" in shown and "the test itself breaks down" in shown, shown
+    assert "line 9: assert nummer == 2\n      NameError: name 'nummer'" in shown, shown
+    assert "the test itself breaks down. Hint: your line is above" in shown, shown
+
+
+LUCKY = """
+import pathlib
+
+import pytest
+
+pytestmark = pytest.mark.behaviour("hard use")
+
+
+def test_lucky(start_proxy):
+    runs = pathlib.Path({path!r})
+    runs.write_text(runs.read_text() + "x")
+    assert len(runs.read_text()) != 2
+"""
+
+
+@NEEDS_GIT
+def test_once_may_be_luck(tmp_path, capsys):
+    """A test is run in turn on both proxies, three times. This one fails in its second run, whatever the proxy."""
+    (tmp_path / "runs").write_text("")
+    (tmp_path / "my_test.py").write_text(LUCKY.format(path=str(tmp_path / "runs")))
+    assert not try_test(Bug("busy"), tmp_path / "my_test.py")
+    assert "Not yet: it told them apart, but not when it ran again. Hint: that was luck" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mark, line", [('behaviour("hard luck")', 5), ("behaviour()", 5)])
+def test_an_unknown_mark_is_one_line(mark, line, tmp_path):
+    """The file, the line, what to say instead, and no traceback."""
+    path = tmp_path / "my_test.py"
+    path.write_text(f"import pytest\n\n\n\n@pytest.mark.{mark}\ndef test_something(start_proxy):\n    pass\n")
+    run = run_museum("busy", path)
+    assert (run.returncode, run.stdout) == (1, ""), run.stdout
+    assert re.fullmatch(rf".*my_test.py, line {line}: @pytest.mark.*: there is no such row. Say .*\n", run.stderr)
+
+
+@NEEDS_GIT
+def test_an_unknown_fixture_is_one_line(tmp_path, capsys):
+    """pytest's own words take four."""
+    path = tmp_path / "my_test.py"
+    path.write_text("def test_something(start_proxy, backend):\n    pass\n")
+    assert not try_test(Bug("busy"), path)
+    shown = capsys.readouterr().out
+    assert "\n      It asks for backend, and there is no such fixture. Hint: a test takes start_proxy\n" in shown, shown
 
 
 ENDLESS = """
@@ -229,4 +277,4 @@ def test_an_endless_loop_in_a_students_test_is_named_with_its_line(tmp_path, cap
     path.write_text(ENDLESS)
     assert not try_test(Bug("busy"), path)
     shown = capsys.readouterr().out
-    assert re.search(r"line [89]: Failed: Timeout \(>1\.0s\)", shown), shown
+    assert re.search(r"line [89]: .*\n +Failed: Timeout \(>1\.0s\)", shown), shown

@@ -70,7 +70,7 @@ TOP_LEVEL = {  # the first component of every path in the repository
     ".ci", ".github",
     *PARTS.values(), "notebooks", "book", "tests",
 }  # fmt: skip
-PATIENCE = 60  # seconds that a block of commands may take
+PATIENCE = 200  # seconds that a block of commands may take
 
 
 def short(path):

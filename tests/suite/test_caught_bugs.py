@@ -112,6 +112,16 @@ def test_an_end_of_file_stays_behind_the_bytes_that_wait(start_proxy, client_has
         check_serving(proxy, backend)
 
 
+def test_a_client_may_reset_while_bytes_wait_for_it(start_proxy):
+    """One event brings room, a reset and something to read: the write that it calls for fails, and that is the end."""
+    with Puppet() as backend:
+        proxy = start_proxy(backend)
+        with narrow_client(proxy, backend) as client:
+            fill_until_bytes_wait(proxy, backend)
+            client.reset()
+        check_serving(proxy, backend)
+
+
 def test_both_sides_may_reset_while_bytes_wait(start_proxy):
     """The backend resets, and its last bytes still wait for a client that resets too: the pair is closed once."""
     with Puppet() as backend:
