@@ -102,6 +102,9 @@ class Show:
         if self.scene_task:
             self.scene_task.cancel()
         await self.stop_stages()
+        for listener in self.listeners:
+            listener.put_nowait(None)
+        await asyncio.sleep(0.1)  # for the pages' connections to end
         self.temporary.cleanup()
 
     async def do(self, order):
@@ -139,7 +142,7 @@ class Show:
         queue = asyncio.Queue()
         self.listeners.add(queue)
         try:
-            while (message := await queue.get())["kind"] != kind:
+            while (message := await queue.get()) is None or message["kind"] != kind:
                 pass
             return message
         finally:
@@ -207,8 +210,8 @@ def bug_program(name, directory):
             raise OrderError(f"there is no bug {name}")
     patch = random.choice(patches)
     part = int(next((line[6:] for line in patch.read_text().splitlines() if line.startswith("part: ")), 4))
-    target = pathlib.Path(tempfile.mkdtemp(dir=directory))
-    return "part 4 with a bug", pathlib.Path(patched_part(part, patch, target)) / "rsp.py"
+    target = pathlib.Path(tempfile.mkdtemp(dir=directory)) / "part"
+    return "part 4 with a bug", pathlib.Path(patched_part(part, patch, target))
 
 
 def has_backends(program):
@@ -308,6 +311,8 @@ class EventsHandler(Guarded):
                 messages = [await queue.get()]
                 while not queue.empty() and len(messages) < 200:
                     messages.append(queue.get_nowait())
+                if None in messages:  # the show is over
+                    return
                 self.write(f"data: {json.dumps(messages)}\n\n")
                 await self.flush()
         except tornado.iostream.StreamClosedError:

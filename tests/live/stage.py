@@ -392,7 +392,9 @@ class Stage:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if self.process is not None and self.process.returncode is None:
-            self.process.kill()
+            self.writer.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # its own group, since start_new_session
             await self.process.wait()
         await self.backends.stop()
         self.directory.cleanup()

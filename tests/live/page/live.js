@@ -131,7 +131,7 @@ function tell(message) {
   if (message.kind !== "round") return;
   for (const choice of message.choices || []) log(`${name}client ${choice.number} goes to ${choice.backend}: ${choice.why}.`);
   const events = message.events.filter((one) => one.who).map((one) => `${who(one)} ${one.events.filter((event) => event !== "EPOLLET").join("+")}`);
-  const calls = gathered(message.calls.filter((call) => !["register", "modify"].includes(call.call)));
+  const calls = gathered(message.calls.filter((call) => call.who && !["register", "modify"].includes(call.call)));
   if (events.length || calls.length) log(`${name}round ${message.turn}: ${events.join(", ") || "a timer"} → ${calls.join(", ") || "no call"}.`);
   for (const rule of message.rules) log(`${name}rule for ${rule.who} ${rule.number ?? ""}: ${rule.step}.`);
 }
@@ -156,10 +156,11 @@ function gathered(calls) {
 
 function log(text, isWarning = false) {
   const list = byId("log");
-  const atEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
+  const box = byId("log-box");
+  const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 30;
   list.append(make("li", isWarning ? { class: "lost-text" } : {}, text));
   while (list.children.length > MOST_LOG) list.firstChild.remove();
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  if (atEnd) box.scrollTop = box.scrollHeight;
 }
 
 // --- the picture ---------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ function buildStage(number) {
     make("tbody", {}, ...hello.rules.map((rule) => make("tr", {}, make("td", {}, rule.when), make("td", {}, rule.step)))));
   const stage = make("section", { class: "stage", "aria-labelledby": `stage-${number}` },
     make("h2", { id: `stage-${number}` }, `The proxy of ${hello.title}`),
-    make("p", { class: "facts" }), make("ul", { class: "warnings", role: "status" }), make("div", { class: "choice" }),
+    make("p", { class: "facts" }), make("div", { role: "status" }, make("ul", { class: "warnings" })), make("div", { class: "choice" }),
     make("div", { class: "lanes" }),
     make("div", { class: "two" }, hello.rules.length ? make("div", { class: "rules" }, rules) : null,
       make("div", {}, make("p", { class: "small place-name" }, "The line that runs"), make("pre", { class: "source", tabindex: "0", "aria-label": "Source" }))));
