@@ -4,13 +4,16 @@ VENV = .venv/bin/python
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 PIP_INSTALL = $(VENV) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run hosts test notebooks bench clean
+.PHONY: run hosts ready test notebooks bench clean
 
 run: .venv/ready-to-run
 	@$(VENV) tests/demo/one_site.py config.lua
 
 hosts: .venv/ready-to-hosts
 	@$(VENV) tests/demo/many_sites.py
+
+ready: .venv/ready-to-test
+	@echo "Ready: tests, exercises and notebooks have all they need. Now type: source .venv/bin/activate"
 
 test: .venv/ready-to-test
 	$(VENV) -m pytest tests -n 4 --dist worksteal

@@ -6,14 +6,17 @@ Each function draws, and returns axes or a figure, to which a notebook may add; 
 import io
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
-import numpy as np
-from IPython.display import Image, display
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from support.packages import packages_needed
+
+with packages_needed():
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from IPython.display import Image, display
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch, Rectangle
 
 # Okabe and Ito's colours: told apart by the colour-blind too. No plot relies on colour alone.
 BLACK = "#000000"

@@ -9,9 +9,8 @@ import ssl
 import statistics
 import time
 
-import trustme
-
 from support.harness import Command, Proxy, has_unread_bytes, is_listening, part_command
+from support.packages import packages_needed
 from support.peers import (
     HOST,
     LONG_PATIENCE,
@@ -23,6 +22,9 @@ from support.peers import (
     request_text,
     wait_until,
 )
+
+with packages_needed():
+    import trustme
 
 # The proxy, and plain clients
 

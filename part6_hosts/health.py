@@ -2,8 +2,8 @@
 
 A check has its own socket, and no pair. It connects, and that is enough; or it also sends a request, and looks at the
 status of the answer (RFC 9112, section 4). A backend that accepts and then never answers is found only by the latter.
-After `fall` failed checks in a
-row a backend is down, after `rise` good ones up again: the words of the "tcp_proxy_module" post, and of haproxy.
+After `fall` failed checks in a row a backend is down, after `rise` good ones up again: the words of the
+"tcp_proxy_module" post, and of haproxy.
 """
 
 import errno

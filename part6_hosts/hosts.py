@@ -75,8 +75,8 @@ class Sites:
         return host or self.hosts.default
 
 
-# Runs inside Lua: what route returns comes out as a text, nil for no choice, or false for nonsense. So no Lua
-# Lua's can play a trick on us, and no Python object gets to where a config could reach it.
+# Runs inside Lua: what route returns comes out as a text, nil for no choice, or false for nonsense. So no Lua object
+# can play a trick on us, and no Python object gets to where a config could reach it.
 CALL_FROM_LUA = """
 local route = ...
 local gsub, byte, char = string.gsub, string.byte, string.char

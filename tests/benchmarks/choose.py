@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+from support.packages import packages_needed
 from support.parts import PARTS, ROOT
 
 SETS = 'backends = {} for n = 1, COUNT do backends[n] = {address = "127.0.0.1", port = "8001"} end\n'
@@ -49,6 +50,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clients", type=int, default=20_000, help="how many choose, seven times each (20000)")
     clients = parser.parse_args().clients
+    with packages_needed():
+        import lupa  # noqa: F401 which part 5 reads its config with
     sys.path.insert(0, str(ROOT / PARTS[5]))
     print(f"{'µs a connection, backends:':<28}" + "".join(f"{count:>8}" for count in COUNTS))
     for name, rule in RULES.items():

@@ -9,14 +9,16 @@ import importlib.util
 import pathlib
 import sys
 
-import psutil
-
 from support.harness import ARGUMENTS, Command, part_command
+from support.packages import packages_needed
 from support.parts import PARTS
 from support.patches import patched_part
 from support.peers import HOST, free_port
 from support.programs import STREAM_MODULE, find, install_command, missing
 from support.servers import NGINX_PATHS, Server, nginx_words
+
+with packages_needed():
+    import psutil
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOOLS = ["ab", "wrk", "nginx", STREAM_MODULE, "haproxy"]

@@ -177,6 +177,18 @@ def test_a_change_goes_through_the_steps(copy, committed):
 
 
 @pytest.mark.needs("git")
+def test_a_page_follows_its_patch(copy):
+    """Its hunks are renewed where the code has changed, and stay as they are elsewhere; its sentences stay."""
+    page = copy / PARTS[4] / "steps" / "3_write_buffer.md"
+    before = page.read_text()
+    old, new = "sent = self.socket.send(self.write_buffer)", "sent = self.socket.send(self.write_buffer, 0)"
+    edit(copy / PARTS[4] / "connection.py", old, new)
+    said = carry(copy)
+    assert "steps/3_write_buffer.md: hunks brought up to date." in said, said
+    assert page.read_text() == before.replace(old, new) != before
+
+
+@pytest.mark.needs("git")
 def test_steps_wait_for_a_conflict_to_be_resolved(copy):
     """No step is touched while git's marks are in its part, or in the one before."""
     edit(copy / PARTS[2] / "rsp.py", "<server_port> <backend_addr>", "<port> <backend_addr>")

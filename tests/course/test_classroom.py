@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-import cards
 import classroom
 from support.parts import ROOT
 
@@ -35,12 +34,12 @@ def copy(tmp_path_factory):
 
 
 def test_the_copy_has_no_solutions(copy):
-    """No patch of an exercise, no question for the teacher, half a teacher's page; nothing that was lying about."""
-    assert not list(copy.glob("tests/exercises/part*/solution.patch"))
-    texts = "\n".join(path.read_text() for path in copy.glob("tests/exercises/part*/teacher.md"))
+    """No patch of an exercise, no note or page for the teacher, and nothing that was lying about."""
+    assert not list(copy.glob("tests/exercises/part*/solution.patch")) and not list(copy.rglob("teacher*"))
+    texts = "\n".join(path.read_text() for path in copy.glob("tests/exercises/part*/*.md"))
     assert "**Often wrong.**" in texts and "**Listen for.**" not in texts and "**Ask.**" not in texts
     page = (copy / "tests" / "exercises" / "README.md").read_text()
-    assert "exercise.py check" in page and "check-all" not in page and "often wrong" not in page
+    assert "exercise.py check" in page and "check-all" not in page
     assert not list(copy.rglob("__pycache__")) and not (copy / ".venv").exists() and not (copy / ".git").exists()
 
 
@@ -51,7 +50,22 @@ def test_the_copy_is_complete(copy):
     known = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     missing = [name for name in known if name and not os.path.lexists(copy / name)]
     missing = [name for name in missing if os.path.lexists(ROOT / name)]  # deleted, and not yet committed
-    assert all(re.fullmatch(r"tests/exercises/part\w+/solution\.patch", name) for name in missing), missing
+    left_out = r"tests/exercises/(part\w+/(solution\.patch|teacher\.md)|teacher/.*)"
+    assert all(re.fullmatch(left_out, name) for name in missing), missing
+
+
+def test_no_page_of_the_copy_points_to_what_was_cut(copy):
+    """Every relative link leads to a file, and no page speaks of solutions' patches, the teacher or their commands."""
+    pages = [path for path in copy.rglob("*.md") if "node_modules" not in path.parts]
+    assert len(pages) > 50, f"only {len(pages)} pages: is the copy whole?"
+    for page in pages:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+            if not re.match(r"https?://|#", target):
+                there = (page.parent / target.split("#")[0]).exists()
+                assert there, f"{page.relative_to(copy)} links to {target}, which was cut. Hint: <!-- for teachers -->"
+        words = re.search(r"solution\.patch|teacher\.md|exercises/teacher|check-all|for teachers", page.read_text())
+        assert not words, f"{page.relative_to(copy)} speaks of {words[0]}. Hint: put <!-- for teachers --> around it"
 
 
 def test_the_copys_own_tests_pass(copy):
@@ -137,7 +151,7 @@ def test_the_table_says_why_nothing_is_done(tmp_path, capsys):
     classroom.check_all([tmp_path], None, 60)
     _, ada, bob, eve = capsys.readouterr().out.splitlines()
     assert eve.endswith(" answers.py, line 2: b = ten"), eve
-    assert ada.endswith(" it broke down: RuntimeError: oops") and bob.endswith(" an endless loop"), ada + bob
+    assert ada.endswith(" it crashed: RuntimeError: oops") and bob.endswith(" an endless loop"), ada + bob
 
 
 def test_a_directory_above_stands_for_all_below_it(school):
@@ -151,15 +165,18 @@ def test_work_for_an_exercise_that_is_gone_is_a_line_in_the_table(tmp_path, caps
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / ".exercise").write_text('{"exercise": "part1_gone", "begun": "", "answers": {}, "failed": {}}')
     assert not classroom.check_all([tmp_path], None, 5)
-    assert "There is no exercise part1_gone." in capsys.readouterr().out
+    assert "Unknown exercise: part1_gone." in capsys.readouterr().out
 
 
-def test_half_of_the_teachers_page_is_for_students():
-    """The mark that a copy is cut at is there, once, in the teacher's copy; what comes before has the commands."""
-    text = (cards.HERE / "README.md").read_text()
-    if cards.BUNDLE_MARK.exists():
-        pytest.skip("this copy for a class has no solutions")
-    assert text.count(classroom.FOR_TEACHERS) == 1 and "hint" in text.partition(classroom.FOR_TEACHERS)[0]
+def test_what_is_for_teachers_ends_where_it_should():
+    """Each mark at which a copy is cut has its partner, and a cut takes a paragraph or a bullet, not more."""
+    for page in ROOT.glob("**/*.md"):
+        if ".venv" in page.parts:
+            continue
+        text = page.read_text()
+        cuts = classroom.FOR_TEACHERS.findall(text)
+        assert text.count("<!-- for teachers -->") == text.count("<!-- /for teachers -->") == len(cuts), page
+        assert all(len(cut.splitlines()) < 12 for cut in cuts), f"{page}: a cut of many lines. Hint: is a mark missing?"
 
 
 def test_a_copy_is_not_made_over_something(tmp_path):

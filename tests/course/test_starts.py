@@ -391,8 +391,8 @@ def test_the_demo_explains_a_busy_port(busy):
 
 
 def test_the_demo_without_lupa_says_what_to_install(tmp_path):
-    """It leaves the complaint to the proxy, which names the command."""
+    """One line names the package and what to type."""
     (tmp_path / "lupa.py").write_text("raise ImportError('no lupa here')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     line = ended_badly([sys.executable, "tests/demo/one_site.py", "config.lua"], cwd=ROOT, env=environment)
-    assert "pip install lupa" in line
+    assert "package lupa" in line and "make run" in line and "make ready" in line

@@ -10,11 +10,10 @@ import pytest
 from behaviours import BY_NAME
 from support.pages import FENCE, HEADS, WORDS_A_LINE, changes_of, complaints, words_in
 from support.parts import PARTS, ROOT
+from support.prose import long_paragraphs, wide_lines
 from support.steps import all_steps, chain_of, find_step, parts_with_steps, steps_of
 
-STEPS = [pytest.param(step, id=step.name) for step in all_steps() if step.page.exists()]
-WIDTH = 100
-MOST_WORDS = 80  # of a paragraph
+STEPS = [pytest.param(step, id=step.name) for step in all_steps()]
 ANSWERS = 2
 
 
@@ -62,13 +61,10 @@ def test_a_page_explains_what_it_shows(step):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_page_reads_well(step):
-    """Lines of at most 100 columns, paragraphs of at most 80 words; tables and lines with a link may be longer."""
+    """Lines of at most 100 columns, paragraphs of at most 80 words; a hunk is as wide as its code."""
     text = prose(step.page)
-    wide = [line for line in text.splitlines() if len(line) > WIDTH and "](" not in line and not line.startswith("|")]
-    assert not wide, f"{step.page.name}: {wide[0]!r} is too wide. Hint: {WIDTH} columns"
-    for paragraph in re.split(r"\n\s*\n|\n(?=[-*|]|\d+\. )", text):
-        count = words_in(paragraph)
-        assert count <= MOST_WORDS, f"{step.page.name}: a paragraph of {count} words: {paragraph.strip()[:60]!r}"
+    assert not wide_lines(text), f"{step.page.name}: too wide: {wide_lines(text)}"
+    assert not long_paragraphs(text), f"{step.page.name}: too many words in a paragraph: {long_paragraphs(text)}"
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -179,7 +179,7 @@ def main():
     except ImportError as error:
         name = error.name.partition(".")[0]
         sys.exit(
-            f"The demo needs {name}. Install what it needs: pip install lupa httptools hiredis redis tornado trustme"
+            f"The Python package {name} is not installed here. Type: make hosts, which installs it; or: make ready"
         )
     except KeyboardInterrupt:
         print()

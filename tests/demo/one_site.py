@@ -161,7 +161,7 @@ def read_places(config_path):
     try:
         from lupa import LuaError, LuaRuntime  # its own default Lua is good enough to read three settings
     except ImportError:
-        return None, None
+        sys.exit("The Python package lupa is not installed here. Type: make run, which brings it; or: make ready")
     lua = LuaRuntime(register_eval=False, register_builtins=False)
     try:
         lua.execute(pathlib.Path(config_path).read_bytes())

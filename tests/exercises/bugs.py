@@ -14,9 +14,7 @@ import textwrap
 from cards import COMMAND, HERE
 from pytest_runs import outcomes
 from suite.behaviours import BY_NAME
-from support.harness import Command, part_command
 from support.patches import patched_part
-from work import place_of
 
 MUSEUM = HERE / "museum"
 PATIENCE = 60  # seconds that a student's tests may run, on each of the two proxies
@@ -63,6 +61,8 @@ class Bug:
 
     def put(self, directory):
         """Make a copy of its part with the bug in it; return the Command that starts it."""
+        from support.harness import Command  # needs packages, which the list and the hints do without
+
         return Command([sys.executable, str(patched_part(self.part, self.patch, directory)), "{config}"])
 
 
@@ -92,6 +92,8 @@ def try_test(bug, test_file):
 
     They have to do so three times: once may be luck.
     """
+    from support.harness import part_command
+
     check_readable(bug, test_file)
     with tempfile.TemporaryDirectory(prefix="rsp-") as directory:
         buggy = bug.put(pathlib.Path(directory, "buggy"))
@@ -121,6 +123,8 @@ def copy_marked(test_file, path):
 
 def check_readable(bug, test_file):
     """Raise an error that names the line when a student's test is not there, is not Python, or has an unknown mark."""
+    from work import place_of
+
     if not test_file.is_file():
         raise FileNotFoundError(f"There is no file {test_file}. Name yours: {COMMAND} museum {bug.name} my_test.py")
     try:

@@ -1,8 +1,9 @@
 """What is in an exercise's directory: the card, the hints, what the teacher reads, the tasks, the starter.
 
-card.md is what the student reads. hints.md opens only when it is asked for: two hints for the whole exercise, and one
-for each task, which a check gives from the second wrong try on. teacher.md comes after success, and on the teacher's
-page. check.py holds the tasks, starter/ is laid over a copy of the part, solution.patch leads from there to a solution.
+The student reads card.md. hints.md opens only on request: two hints for the whole exercise, and one for each task,
+which a check adds after the second wrong try. teacher.md has what a student sees after success, and what only the
+teacher's page shows; a copy for a class has the first half alone, as after_success.md. check.py holds the tasks,
+starter/ is laid over a copy of the part, and solution.patch leads from there to a solution.
 """
 
 import importlib.util
@@ -14,13 +15,12 @@ import shutil
 from support.parts import PARTS, ROOT
 
 HERE = pathlib.Path(__file__).resolve().parent
-BUNDLE_MARK = HERE / "bundle.txt"  # present in a copy for a class: no solutions, nothing that is only for the teacher
+BUNDLE_MARK = HERE / "bundle.txt"  # present in a copy for a class: no solutions, nothing for the teacher alone
 KINDS = ["predict", "break", "fix", "extend"]
-LETTERS = "abcdefgh"  # a task's name
+AFTER_SUCCESS = ["Teaches", "Often wrong"]  # the fields of teacher.md that a student sees when all tasks are done
+LETTERS = "abcdefgh"  # the tasks' names
 COMMAND = "python tests/exercises/exercise.py"
-LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__", "README.md", "*.svg", "steps"
-)  # of a part, when a student's copy is made
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "README.md", "*.svg", "steps")  # of a part, in a student's copy
 
 
 class Exercise:
@@ -29,7 +29,7 @@ class Exercise:
     def __init__(self, name):
         """Read the card; an unknown name is a LookupError."""
         if name not in names():
-            raise LookupError(f"There is no exercise {name}. See: {COMMAND} list")
+            raise LookupError(f"Unknown exercise: {name}. To see them all: {COMMAND} list")
         self.name = name
         self.directory = HERE / name
         self.part = int(name[4])
@@ -38,13 +38,13 @@ class Exercise:
         self.kind = self.field("Kind").strip(".").lower()
 
     def text(self, name):
-        """Return the text of one of its files, or "" when there is no such file."""
+        """Return the text of one of its files, or "" if the file is missing."""
         path = self.directory / name
         return path.read_text() if path.exists() else ""
 
     def field(self, name):
-        """Return a field of the card or of teacher.md, or "" when neither has one of this name."""
-        text = f"{self.card}\n{self.text('teacher.md')}"
+        """Return a field of the card or of teacher.md, or "" if neither has it."""
+        text = f"{self.card}\n{self.text('teacher.md')}\n{self.text('after_success.md')}"
         found = re.search(rf"^\*\*{name}\.\*\*(.*?)(?=^\*\*[A-Z][a-z ]+\.\*\*|\Z)", text, re.MULTILINE | re.DOTALL)
         return found[1].strip() if found else ""
 
@@ -63,7 +63,7 @@ class Exercise:
         return self.number_before("minute")
 
     def number_before(self, word):
-        """Return the number that stands before a word in the card's size, or 0."""
+        """Return the number before a word in the card's size, or 0."""
         found = re.search(rf"(\d+) {word}s?\b", self.field("Size"))
         return int(found[1]) if found else 0
 
@@ -73,12 +73,12 @@ class Exercise:
         return [" ".join(text.split()) for text in entries]
 
     def task_hints(self):
-        """Return a dict of each task's letter and the hint that a check gives from the second wrong try on."""
+        """Return a dict of each task's letter and the hint that a check adds after the second wrong try."""
         entries = re.findall(r"^\((\w)\) (.*?)(?=^\(\w\) |\Z)", self.text("hints.md"), re.MULTILINE | re.DOTALL)
         return {letter: " ".join(text.split()) for letter, text in entries}
 
     def tasks(self):
-        """Return a dict of each task's letter and the function in check.py that does it."""
+        """Return a dict of each task's letter and its function in check.py."""
         spec = importlib.util.spec_from_file_location(f"check_{self.name}", self.directory / "check.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -92,7 +92,7 @@ class Exercise:
 
 
 def names():
-    """Return the exercises' names in the order in which a class meets them: by part, then by kind."""
+    """Return the exercises' names in the order of the course: by part, then by kind."""
 
     def place(name):
         """Return what to sort by."""
@@ -110,21 +110,3 @@ def command_for(*words):
 def task_text(task):
     """Return a task's text: the docstring of its function, as one line."""
     return " ".join((task.__doc__ or "").split())
-
-
-def markdown_table():
-    """Return the table of exercises as the teacher's page has it."""
-    lines = ["| exercise | kind | lines | minutes | teaches | often wrong |", "|---|---|---|---|---|---|"]
-    for exercise in map(Exercise, names()):
-        cells = [f"[{exercise.name}]({exercise.name}/card.md)", exercise.kind, str(exercise.size)]
-        cells += [str(exercise.minutes), exercise.one_line("Teaches"), exercise.one_line("Often wrong")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def markdown_questions():
-    """Return the questions for a discussion as the teacher's page has them."""
-    lines = ["| after | ask | listen for |", "|---|---|---|"]
-    for exercise in map(Exercise, names()):
-        lines.append(f"| {exercise.name} | {exercise.one_line('Ask')} | {exercise.one_line('Listen for')} |")
-    return "\n".join(lines)

@@ -12,18 +12,18 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from cards import BUNDLE_MARK, HERE, LETTERS, Exercise, names
-from gate import FIELDS_IN_A_BUNDLE
+from cards import AFTER_SUCCESS, BUNDLE_MARK, HERE, LETTERS, Exercise, names
 from records import FILE, Record
 from support.parts import PARTS, ROOT
 
-COURSE = [  # all that the course consists of: what else lies in the top directory is the teacher's own
+COURSE = [  # the whole course: anything else in the top directory is the teacher's
     "README.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "config.lua", "requirements.txt", "ruff.toml", ".gitignore",
     ".ci", ".github", *PARTS.values(), "notebooks", "book", "tests",
 ]  # fmt: skip
 MARK_TEXT = "A copy for a class, without solutions. Made by: python tests/exercises/exercise.py bundle DIR\n"
-FOR_TEACHERS = "<!-- from here on for the teacher -->\n"  # in README.md: what follows is left out of a copy
-DEPTH = 3  # levels below a directory at which students' directories are looked for
+# What a copy for a class leaves out of its pages.
+FOR_TEACHERS = re.compile(r"<!-- for teachers -->\n.*?<!-- /for teachers -->\n\n?", re.DOTALL)
+DEPTH = 3  # levels below a directory in which we look for students' directories
 AT_A_TIME = 2  # students
 MARK = "RSP_STARTED_BY"  # in the environment of all that a command starts, and of what that starts
 
@@ -32,9 +32,9 @@ def bundle(directory):
     """Copy the course into a new directory, without the solutions and without what only the teacher reads."""
     directory = directory.resolve()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"{directory} is there already, and not empty. Name a new directory.")
+        raise FileExistsError(f"{directory} exists already and is not empty. Name a new directory.")
     if directory.is_relative_to(ROOT):
-        raise LookupError(f"{directory} is inside the course itself. Name a directory outside of it")
+        raise LookupError(f"{directory} is inside the course itself. Name a directory outside it")
     patterns = (ROOT / ".gitignore").read_text().split()
     left_out = shutil.ignore_patterns(*[pattern.strip("/") for pattern in patterns])
     for name in COURSE:
@@ -44,26 +44,32 @@ def bundle(directory):
         elif source.exists():
             directory.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, directory / name)
+    cut(directory)
+    print(f"A copy without solutions is in {directory}. Try it there: make test")
+
+
+def cut(directory):
+    """Remove from a copy of the course its solutions, the teacher's pages, and what refers to them."""
     exercises = directory / HERE.relative_to(ROOT)
-    for path in exercises.glob("part*/solution.patch"):
-        path.unlink()
     for name in names():
         exercise = Exercise(name)
-        kept = [f"**{field}.** {exercise.field(field)}\n" for field in FIELDS_IN_A_BUNDLE]
-        (exercises / name / "teacher.md").write_text("\n".join(kept))
-    page = exercises / "README.md"
-    page.write_text(page.read_text().partition(FOR_TEACHERS)[0])
+        kept = [f"**{field}.** {exercise.field(field)}\n" for field in AFTER_SUCCESS]
+        (exercises / name / "after_success.md").write_text("\n".join(kept))
+    for path in [*exercises.glob("part*/solution.patch"), *exercises.glob("part*/teacher.md")]:
+        path.unlink()
+    shutil.rmtree(exercises / "teacher", ignore_errors=True)  # a copy of a copy has none
+    for page in directory.rglob("*.md"):
+        page.write_text(FOR_TEACHERS.sub("", page.read_text()))
     (exercises / BUNDLE_MARK.name).write_text(MARK_TEXT)
-    print(f"A copy without solutions is in {directory}. Try it there: make test")
 
 
 @dataclass
 class Result:
-    """What became of one student's directory."""
+    """The result of checking one student's directory."""
 
     directory: str
     exercise: str = ""
-    tasks: dict = field(default_factory=dict)  # a task's letter -> "ok", "no", or "" when it was not reached
+    tasks: dict = field(default_factory=dict)  # a task's letter -> "ok", "no", or "" if it was not reached
     first: dict = field(default_factory=dict)  # a task's letter -> the student's first answer
     seconds: float = 0
     note: str = ""  # why it could not be checked, or not to its end
@@ -75,9 +81,9 @@ class Result:
 
 
 def students_directories(directory):
-    """Return a directory that was made by start, or those of this kind below it; itself when there are none."""
+    """Return the directories that start has made, in this one or below it; if there are none, the directory itself."""
     if not directory.is_dir():
-        raise FileNotFoundError(f"There is no directory {directory}. Name those that students work in")
+        raise FileNotFoundError(f"No such directory: {directory}. Name the ones that students work in")
     found = [path.parent for depth in range(DEPTH + 1) for path in directory.glob("*/" * depth + FILE)]
     return sorted(found) or [directory]
 
@@ -101,7 +107,7 @@ def check_all(directories, csv_file, seconds):
 
 
 def check_one(directory, seconds):
-    """Return the Result of one directory; what the student's programs do there can't take longer than `seconds`."""
+    """Return the Result of one directory; the student's programs get `seconds` at most."""
     result = Result(os.path.relpath(directory))
     try:
         record = Record(directory)
@@ -118,7 +124,7 @@ def check_one(directory, seconds):
     output, result.note = run_check(record.exercise, directory, seconds)
     result.seconds = time.monotonic() - began
     seen = dict(re.findall(r"^\((\w)\) (ok|not yet): ", output, re.MULTILINE))
-    if not seen and not result.note:  # it has not come to the tasks, and says why
+    if not seen and not result.note:  # it didn't get as far as the tasks, and says why
         result.note = output.strip().splitlines()[-1] if output.strip() else "the check said nothing"
     result.note = result.note or trouble_in(output)
     words = {"ok": "ok", "not yet": "no"}
@@ -127,16 +133,16 @@ def check_one(directory, seconds):
 
 
 def trouble_in(output):
-    """Return why a check got nowhere: a program broke down or runs for ever, or a slip in answers.py; or ""."""
+    """Return why a check got nowhere: a program crashed or runs for ever, or a slip in answers.py; or ""."""
     if slip := re.search(r"^ {6}why: +(answers\.py, .*)", output, re.MULTILINE):
         return slip[1]
     if printed := re.search(r"^ {6}printed: +(.*(?:\n {17}.*)*)", output, re.MULTILINE):
-        return f"it broke down: {printed[1].splitlines()[-1].strip()}"
+        return f"it crashed: {printed[1].splitlines()[-1].strip()}"
     return "an endless loop" if re.search(r"^ {6}[a-z ]+: +an endless loop: ", output, re.MULTILINE) else ""
 
 
 def run_check(name, directory, seconds):
-    """Run a check in a process of its own; return what it printed, and a note when it did not end in time."""
+    """Run a check in its own process; return what it printed, and a note if it did not end in time."""
     words = [sys.executable, str(HERE / "exercise.py"), "check", name, str(directory), "--unrecorded"]
     mark = secrets.token_hex(8)
     with subprocess.Popen(
@@ -154,12 +160,12 @@ def run_check(name, directory, seconds):
 
 
 def end_all(mark):
-    """End every other program that has inherited a mark, whoever started it and in whichever session."""
+    """Kill every other program that has inherited a mark, in any session."""
     for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
         try:
             if f"{MARK}={mark}".encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
                 os.kill(int(path.parent.name), 9)
-        except OSError:  # it has ended meanwhile, or is somebody else's
+        except OSError:  # it has ended meanwhile, or belongs to another user
             pass
 
 

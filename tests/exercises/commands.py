@@ -4,12 +4,10 @@ import os
 import shlex
 import textwrap
 
-import support.peers
 from bugs import MUSEUM, Bug, bug_names
-from cards import COMMAND, Exercise, command_for, markdown_questions, markdown_table, names, task_text
-from gate import need_solutions, put_solution
+from cards import COMMAND, Exercise, command_for, names, task_text
 from records import Record
-from work import NOTHING, Work
+from solutions import need_solutions, put_solution
 
 WIDTH = 92  # characters of a paragraph below a task
 AS_ABOVE = "as above"
@@ -25,23 +23,20 @@ LABELS = [
 ]  # of those paragraphs, in their order
 
 
-def list_exercises(markdown):
+def list_exercises():
     """Print every exercise, one a line, and where the museum is."""
-    if markdown:
-        print(f"{markdown_table()}\n\n{markdown_questions()}")
-        return
     print(f"{'part':<5}{'kind':<9}{'exercise':<22}{'lines':>5}{'minutes':>8}  objective")
     for exercise in map(Exercise, names()):
         columns = f"{exercise.part:<5}{exercise.kind:<9}{exercise.name:<22}{exercise.size:>5}{exercise.minutes:>8}"
         print(f"{columns}  {exercise.one_line('Objective')}")
-    print(f"And when you are through: the bug museum, {os.path.relpath(MUSEUM / 'README.md')}")
+    print(f"When you have done these: the bug museum, {os.path.relpath(MUSEUM / 'README.md')}")
 
 
 def start(name, directory, solved):
     """Make a student's directory for an exercise, with the solution in place if it is to be `solved`."""
     exercise = Exercise(name)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"{directory} is there already, and not empty. Name a new directory.")
+        raise FileExistsError(f"{directory} exists already and is not empty. Name a new directory.")
     if solved:
         need_solutions()  # before anything is there
     exercise.copy_to(directory)
@@ -60,6 +55,8 @@ def check(name, directory, recorded=True):
 
     What was answered and what failed is kept in the directory, unless `recorded` is false.
     """
+    from work import Work  # needs packages, which list, start and hint do without
+
     exercise = Exercise(name)
     if not (directory / "rsp.py").exists():
         command = command_for("start", name, directory)
@@ -113,19 +110,21 @@ def say_once(complaint, notes, seen):
 
 def show_task(letter, task, complaint, notes):
     """Print how one task went: ok or not yet, what was sent, what came back, a hint."""
+    from work import NOTHING
+
     print(f"({letter}) {'ok' if complaint is None else 'not yet'}: {task_text(task)}")
     if complaint is not None:
         fact, _, hint = complaint.partition("Hint: ")
         label = "came back" if "sent" in notes or "came back" in notes else "why"
         notes[label] = fact if label not in notes else f"{notes[label]}\n{fact}"
-        notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card once more")
+        notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card again")
         if "busy" in notes:
             notes["hint"], notes["more"] = (
                 "which of its loops waits for nothing, or for an event that comes again and again?",
                 "",
             )
         if "printed" in notes:
-            read, look = "it broke down: read the last line that it printed", "which of its lines ends it?"
+            read, look = "it crashed: read the last line that it printed", "which of its lines ends it?"
             notes["hint"], notes["more"] = look if notes["printed"].startswith(NOTHING) else read, ""
     for label in LABELS:
         if notes.get(label):
@@ -170,4 +169,6 @@ def hint(name, more):
 
 def show_peers():
     """Print what there is to write tests with."""
+    import support.peers
+
     print(support.peers.__doc__)

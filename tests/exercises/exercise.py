@@ -10,6 +10,7 @@
 and for the teacher
 
     python tests/exercises/exercise.py gate [NAME ...]        is every exercise sound?
+    python tests/exercises/exercise.py tables                 bring the tables of the pages up to date
     python tests/exercises/exercise.py bundle DIR             a copy of the course without solutions
     python tests/exercises/exercise.py check-all DIR ...      check a whole class
 
@@ -23,15 +24,12 @@ import secrets
 import sys
 import threading
 
-try:
-    from bugs import Bug, list_bugs, try_test
-    from classroom import MARK, bundle, check_all, end_all
-    from commands import check, hint, list_exercises, show_peers, start
-    from gate import gate
-except ImportError as missing:
-    sys.exit(f"{missing.name} is missing. Install what the tests need: pip install -r requirements.txt")
+from bugs import Bug, list_bugs, try_test
+from classroom import MARK, bundle, check_all, end_all
+from commands import check, hint, list_exercises, show_peers, start
+from tables import write_tables
 
-INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended: 128, and the signal's number
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C has ended: 128 and the signal's number
 
 
 def parse():
@@ -48,7 +46,7 @@ def parse():
         return command
 
     name, directory = ("name", {"metavar": "NAME"}), ("directory", {"metavar": "DIR", "type": pathlib.Path})
-    add("list", "every exercise", ("--markdown", {"action": "store_true", "help": "as tables for the teacher's page"}))
+    add("list", "every exercise")
     solved = {"action": "store_true", "help": "with the solution in place"}
     add("start", "make a directory to work in", name, directory, ("--solved", solved))
     unrecorded = {"action": "store_true", "help": "keep no note of this check in DIR"}
@@ -61,6 +59,7 @@ def parse():
     )  # fmt: skip
     add("peers", "what there is to write tests with")
     add("gate", "starters fail, solutions pass, cards are complete", ("names", {"metavar": "NAME", "nargs": "*"}))
+    add("tables", "bring the tables of the students' and the teacher's page up to date")
     add("bundle", "a copy of the course without solutions", directory)
     add(
         "check-all", "check the directories of a class",
@@ -75,7 +74,7 @@ def run(arguments):
     """Do what the command line says; return whether all is well."""
     match arguments.command:
         case "list":
-            list_exercises(arguments.markdown)
+            list_exercises()
         case "start":
             start(arguments.name, arguments.directory, arguments.solved)
         case "check":
@@ -89,7 +88,11 @@ def run(arguments):
         case "peers":
             show_peers()
         case "gate":
+            from gate import gate  # needs packages
+
             return gate(arguments.names)
+        case "tables":
+            write_tables()
         case "bundle":
             bundle(arguments.directory)
         case "check-all":
@@ -102,11 +105,11 @@ def main():
     arguments = parse()
     if arguments.command is None:
         sys.exit(__doc__.partition("\n\nWhat an exercise")[0])
-    threading.excepthook = lambda _: None  # a test's clients, when they get no answer; the task says so itself
-    mark = os.environ.setdefault(MARK, secrets.token_hex(8))  # what is started inherits it, and who that starts
+    threading.excepthook = lambda _: None  # for a test's clients that get no answer: the task itself says so
+    mark = os.environ.setdefault(MARK, secrets.token_hex(8))  # all programs that we start inherit it
     try:
         sys.exit(not run(arguments))
-    except BrokenPipeError:  # whoever was to read this has gone, as head does
+    except BrokenPipeError:  # our reader has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (LookupError, OSError) as error:
@@ -114,7 +117,7 @@ def main():
     except KeyboardInterrupt:
         print("Interrupted; what was started has been ended.", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    finally:  # Ctrl-C may come when a proxy runs, and nobody has noted it yet; and a pytest may have been ended
+    finally:  # Ctrl-C may come just after a proxy has started, before it is noted; or a pytest may have been killed
         end_all(mark)
 
 

@@ -8,27 +8,14 @@ import tempfile
 import textwrap
 import time
 
-from cards import BUNDLE_MARK, COMMAND, KINDS, Exercise, names, task_text
-from support.patches import apply_patch, need_git
+from cards import AFTER_SUCCESS, BUNDLE_MARK, COMMAND, KINDS, Exercise, names, task_text
+from solutions import put_solution
+from support.patches import need_git
 from work import Work
 
 FIELDS = ["Objective", "Kind", "File", "Task", "You will see", "Check", "Size"]
-FIELDS_FOR_TEACHERS = ["Teaches", "Often wrong", "Ask", "Listen for"]
-FIELDS_IN_A_BUNDLE = ["Teaches", "Often wrong"]  # which come after success
+FIELDS_FOR_TEACHERS = [*AFTER_SUCCESS, "Ask", "Listen for"]
 AT_A_TIME = 3  # exercises: most of it is waiting
-
-
-def need_solutions():
-    """Raise LookupError when there are no solutions in this copy, or no git to put one in place."""
-    if BUNDLE_MARK.exists():
-        raise LookupError("This copy was made for a class, without solutions. The teacher's copy has them.")
-    need_git()
-
-
-def put_solution(exercise, directory):
-    """Turn a starter into the solution; a patch that does not apply is a LookupError."""
-    if complaint := apply_patch(exercise.directory / "solution.patch", directory):
-        raise LookupError(f"solution.patch does not apply: {complaint}. Make it again with: git diff --no-index")
 
 
 def wrong_with_card(exercise, tasks):
@@ -38,7 +25,7 @@ def wrong_with_card(exercise, tasks):
     for field in FIELDS:
         if f"**{field}.**" not in exercise.card or not exercise.field(field):
             yield f"card.md has no **{field}.**"
-    for field in FIELDS_IN_A_BUNDLE if BUNDLE_MARK.exists() else FIELDS_FOR_TEACHERS:
+    for field in AFTER_SUCCESS if BUNDLE_MARK.exists() else FIELDS_FOR_TEACHERS:
         if f"**{field}.**" in exercise.card:
             yield f"card.md has **{field}.**, which gives something away. Move it to teacher.md"
         if not exercise.field(field):

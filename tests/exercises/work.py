@@ -12,13 +12,15 @@ import tempfile
 import time
 import traceback
 
-import psutil
-
 from pytest_runs import SUITE, outcomes, sentence
 from records import number_in, same_answer
 from support.harness import ARGUMENTS, START_PATIENCE, Command, Proxy, is_listening, part_command, run_briefly
 from support.output import at_most, shows_a_mistake, without_output, without_start_line
+from support.packages import packages_needed
 from support.peers import wait_until
+
+with packages_needed():
+    import psutil
 
 ATTACK_PATIENCE = 20  # seconds that a student's client may run
 MOST_CPU = 4  # seconds of processor time, of a program that should wait: more is an endless loop

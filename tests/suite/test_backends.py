@@ -332,6 +332,21 @@ def test_one_backend_alone_is_never_left_out(start):
 
 
 @behaviour("left out")
+def test_one_backend_alone_has_only_so_long_to_answer_a_connect(start):
+    """After connectTimeout, its client is turned away, and the log says why."""
+    with FullBackend() as backend:
+        proxy = start(backend, connectTimeout=300, failTimeout=60_000)
+        with proxy.connect() as connected:
+            connected.send(b"hello")
+            wait_until(lambda: backend.connections, "the first client is connected")
+            backend.fill()
+            with proxy.connect() as client:
+                client.send(b"hello")
+                client.expect_reset()
+            assert "Connection timed out" in proxy.errors(), proxy.errors()
+
+
+@behaviour("left out")
 def test_all_down_and_back(start, three):
     """When all are left out, all are tried: a client is turned away at once, and served as soon as one is back."""
     for backend in three:
@@ -754,6 +769,15 @@ FILLED = """
 """
 
 
+def check_explained(command, tmp_path, config, *words):
+    """Check that a config with these lines is refused, in one line that has these words."""
+    if not command.takes_config:
+        pytest.skip("it takes no config, so it can't be told of several backends")
+    text = f'listenPort = "{{port}}"\n{config}\n'
+    run = run_briefly(Command(command.words, text).fill_in(free_port(), HOST, free_port(), tmp_path))
+    check_one_line(run, *words)
+
+
 @behaviour("backend settings")
 @pytest.mark.parametrize(
     "config, words",
@@ -767,7 +791,6 @@ FILLED = """
                 "without gaps and without names, not a table with [3].",
             ],
         ),
-        (f"backends = {{{GOOD}, 'x'}}", ['backends[2] must be a table: {address, port, weight, backup}, not "x".']),
         (
             f"backends = {{{GOOD}, {{address = '127.0.0.1'}}}}",
             ["backends[2].port must be a port, a number from 1 to 65535, and it is missing."],
@@ -782,65 +805,9 @@ FILLED = """
         ),
         ("backends = {{port = '9'}}", ["backends[1].address must be a name or an address, and it is missing."]),
         (
-            "backends = {{address = '127.0.0.1', port = '9', weight = 0}}",
-            ["backends[1].weight must be a whole number from 1 to 100, not 0."],
-        ),
-        (
-            "backends = {{address = '127.0.0.1', port = '9', weight = 1.5}}",
-            ["backends[1].weight must be a whole number from 1 to 100, not 1.5."],
-        ),
-        (
-            "backends = {{address = '127.0.0.1', port = '9', wieght = 2}}",
-            ["unknown setting backends[1].wieght: did you mean weight?"],
-        ),
-        (
-            "backends = {{address = '127.0.0.1', port = '9', backup = 'yes'}}",
-            ['backends[1].backup must be true or false, not "yes".'],
-        ),
-        (
-            "backends = {{address = '127.0.0.1', port = '9', backup = true}}",
-            ["backends must be a list with at least one that is not a backup, not backups alone."],
-        ),
-        (
             f"backends = {{{GOOD}}} backendPort = '9'",
             ["set either backends, or backendAddress and backendPort, not both."],
         ),
-        (
-            f"backends = {{{GOOD}}} balance = 'sometimes'",
-            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", 'not "sometimes".'],
-        ),
-        (
-            f"backends = {{{GOOD}}} balance = 3",
-            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", "not 3."],
-        ),
-        (
-            f"backends = {{{GOOD}}} check = true",
-            ["check", "must be a table: {interval, rise, fall, timeout, type, send, expect}, not true."],
-        ),
-        (
-            f"backends = {{{GOOD}}} check = {{interval = 'soon'}}",
-            ['check.interval must be a whole number from 10 to 3600000, not "soon".'],
-        ),
-        (f"backends = {{{GOOD}}} check = {{rise = 0}}", ["check.rise must be a whole number from 1 to 1000, not 0."]),
-        (f"backends = {{{GOOD}}} check = {{tiemout = 5}}", ["unknown setting check.tiemout: did you mean timeout?"]),
-        (f"backends = {{{GOOD}}} check = {{type = 'ftp'}}", ['check.type must be "tcp" or "http", not "ftp".']),
-        (f"backends = {{{GOOD}}} check = {{send = 'x'}}", ['check.send needs check.type = "http".']),
-        (
-            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{200}}}}",
-            ["check.expect must be two status codes, the lowest and the highest: {200, 399}", "not {200}."],
-        ),
-        (
-            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{20, 399}}}}",
-            ["check.expect[1] must be a whole number from 100 to 599, not 20."],
-        ),
-        (f"backends = {{{GOOD}}} maxFails = -1", ["maxFails must be a whole number from 0 to 1000, not -1."]),
-        (f"backends = {{{GOOD}}} failTimeout = 0", ["failTimeout must be a whole number from 1 to 3600000, not 0."]),
-        (
-            f"backends = {{{GOOD}}} connectTimeout = 0/0",
-            ["connectTimeout must be a whole number from 1 to 3600000, not nan."],
-        ),
-        (f"backends = {{{GOOD}}} maxFail = 3", ["unknown setting maxFail: did you mean maxFails?"]),
-        (f"backends = {{{GOOD}}} ballance = 'random'", ["unknown setting ballance: did you mean balance?"]),
         (
             "backends = {{address = '127.0.0.1', port = '9', ['\\255'] = 1}}",
             ["backends[1] has a text that is not UTF-8."],
@@ -902,6 +869,62 @@ FILLED = """
             ["backends[1].port must be a port, a number from 1 to 65535, not a function."],
         ),
         (
+            f"backends = {{{GOOD}, x = 1}}",
+            [
+                "backends must be a list of tables: {{address = ..., port = ...}, ...}",
+                'without gaps and without names, not a table with ["x"].',
+            ],
+        ),
+        ('backends = {{address = {}, port = "9"}}', ["backends[1].address must be a name or an address, not a table."]),
+    ],
+)
+def test_it_explains_a_wrong_list_of_backends(command, tmp_path, config, words):
+    """The line gives the setting's full name, and says what it may be."""
+    check_explained(command, tmp_path, config, *words)
+
+
+@behaviour("backend settings")
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ("backedns = {" + GOOD + "}", ["unknown setting backedns: did you mean backends?"]),
+        (
+            "backends = {{adress = '127.0.0.1', port = '9'}}",
+            ["unknown setting backends[1].adress: did you mean address?"],
+        ),
+    ],
+)
+def test_it_explains_a_misspelt_name(command, tmp_path, config, words):
+    """The line shows the name as it was written, and the one that was meant."""
+    check_explained(command, tmp_path, config, *words)
+
+
+@behaviour("backend settings")
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        (f"backends = {{{GOOD}, 'x'}}", ['backends[2] must be a table: {address, port, weight, backup}, not "x".']),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', weight = 0}}",
+            ["backends[1].weight must be a whole number from 1 to 100, not 0."],
+        ),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', weight = 1.5}}",
+            ["backends[1].weight must be a whole number from 1 to 100, not 1.5."],
+        ),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', wieght = 2}}",
+            ["unknown setting backends[1].wieght: did you mean weight?"],
+        ),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', backup = 'yes'}}",
+            ['backends[1].backup must be true or false, not "yes".'],
+        ),
+        (
+            "backends = {{address = '127.0.0.1', port = '9', backup = true}}",
+            ["backends must be a list with at least one that is not a backup, not backups alone."],
+        ),
+        (
             'backends = {{address = "127.0.0.1", port = "9", ["a b"] = 1}}',
             ['unknown setting backends[1]["a b"]: there are address, port, weight, backup.'],
         ),
@@ -914,17 +937,56 @@ FILLED = """
             ["unknown setting backends[1].colour: there are address, port, weight, backup."],
         ),
         (
-            f"backends = {{{GOOD}, x = 1}}",
-            [
-                "backends must be a list of tables: {{address = ..., port = ...}, ...}",
-                'without gaps and without names, not a table with ["x"].',
-            ],
-        ),
-        ('backends = {{address = {}, port = "9"}}', ["backends[1].address must be a name or an address, not a table."]),
-        (
             'backends = {{address = "127.0.0.1", port = "9", backup = 0}}',
             ["backends[1].backup must be true or false, not 0."],
         ),
+    ],
+)
+def test_it_explains_a_wrong_weight_or_backup(command, tmp_path, config, words):
+    """They are fields of a backend, so the line says which backend it is."""
+    check_explained(command, tmp_path, config, *words)
+
+
+@behaviour("backend settings")
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        (
+            f"backends = {{{GOOD}}} balance = 'sometimes'",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", 'not "sometimes".'],
+        ),
+        (
+            f"backends = {{{GOOD}}} balance = 3",
+            ["balance must be one of round_robin, least_conn, random, ip_hash, or a function", "not 3."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = true",
+            ["check", "must be a table: {interval, rise, fall, timeout, type, send, expect}, not true."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = {{interval = 'soon'}}",
+            ['check.interval must be a whole number from 10 to 3600000, not "soon".'],
+        ),
+        (f"backends = {{{GOOD}}} check = {{rise = 0}}", ["check.rise must be a whole number from 1 to 1000, not 0."]),
+        (f"backends = {{{GOOD}}} check = {{tiemout = 5}}", ["unknown setting check.tiemout: did you mean timeout?"]),
+        (f"backends = {{{GOOD}}} check = {{type = 'ftp'}}", ['check.type must be "tcp" or "http", not "ftp".']),
+        (f"backends = {{{GOOD}}} check = {{send = 'x'}}", ['check.send needs check.type = "http".']),
+        (
+            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{200}}}}",
+            ["check.expect must be two status codes, the lowest and the highest: {200, 399}", "not {200}."],
+        ),
+        (
+            f"backends = {{{GOOD}}} check = {{type = 'http', expect = {{20, 399}}}}",
+            ["check.expect[1] must be a whole number from 100 to 599, not 20."],
+        ),
+        (f"backends = {{{GOOD}}} maxFails = -1", ["maxFails must be a whole number from 0 to 1000, not -1."]),
+        (f"backends = {{{GOOD}}} failTimeout = 0", ["failTimeout must be a whole number from 1 to 3600000, not 0."]),
+        (
+            f"backends = {{{GOOD}}} connectTimeout = 0/0",
+            ["connectTimeout must be a whole number from 1 to 3600000, not nan."],
+        ),
+        (f"backends = {{{GOOD}}} maxFail = 3", ["unknown setting maxFail: did you mean maxFails?"]),
+        (f"backends = {{{GOOD}}} ballance = 'random'", ["unknown setting ballance: did you mean balance?"]),
         (
             f'backends = {{{GOOD}}} check = {{type = "http", expect = {{399, 200}}}}',
             ["check.expect must be two status codes, the lowest and the highest: {200, 399}", "not {399, 200}."],
@@ -952,12 +1014,8 @@ FILLED = """
     ],
 )
 def test_it_explains_a_wrong_setting(command, tmp_path, config, words):
-    """The line gives the setting's full name, and says what it may be."""
-    if not command.takes_config:
-        pytest.skip("it takes no config, so it can't be told of several backends")
-    text = f'listenPort = "{{port}}"\n{config}\n'
-    run = run_briefly(Command(command.words, text).fill_in(free_port(), HOST, free_port(), tmp_path))
-    check_one_line(run, *words)
+    """What is said of all the backends: the balance, the checks, the times."""
+    check_explained(command, tmp_path, config, *words)
 
 
 @behaviour("backend settings")

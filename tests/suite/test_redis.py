@@ -84,7 +84,7 @@ def test_a_host_that_stands_in_no_table_is_looked_up(start_redis, redis, one, tw
     """Its name is compared as ever: without case, port or a last dot."""
     redis.set_backends("one.test", one)
     redis.set_backends("two.test", two)
-    proxy = start_redis(redis)
+    proxy = start_redis(redis, tracks=False)
     for host, site in {"one.test": "one", "TWO.Test": "two", "one.test:8000": "one", "two.test.": "two"}.items():
         assert ask(proxy, host).site == site, host
     answer = ask(proxy, "three.test")
@@ -97,7 +97,7 @@ def test_a_host_of_the_config_comes_first(start_redis, redis, one, two):
     """redis is not even asked; nor for names that a star stands for."""
     for host in ("one.test", "x.star.test"):
         redis.set_backends(host, two)
-    proxy = start_redis(redis, {"one.test": one, "*.star.test": one})
+    proxy = start_redis(redis, {"one.test": one, "*.star.test": one}, tracks=False)
     assert [ask(proxy, host).site for host in ("one.test", "x.star.test")] == ["one", "one"]
     assert redis.calls() == 0
     redis.set_backends("star.test", two)
@@ -138,7 +138,7 @@ def test_without_a_port_a_member_is_at_the_usual_one(start_redis, redis, tls):
 @behaviour("follows redis")
 def test_a_name_without_a_set_gets_the_default_one(start_redis, redis, one, two):
     """hostnames:httpDefault:backends, before the config's default; nobody gets it by asking for httpDefault."""
-    proxy = start_redis(redis, {"default": two})
+    proxy = start_redis(redis, {"default": two}, tracks=False)
     assert ask(proxy, "a.test").site == "two"
     redis.set_backends("httpDefault", one)
     wait_for(proxy, "a.test", "one")
@@ -189,7 +189,7 @@ def test_hipaches_lists_are_understood(start_redis, redis, one, two):
     redis.client.rpush("frontend:d.test", member(one))
     redis.client.rpush("frontend:e.test", "e", member(one))
     redis.set_backends("e.test", two)
-    proxy = start_redis(redis)
+    proxy = start_redis(redis, tracks=False)
     assert ask(proxy, "a.test").site == "one"
     assert {ask(proxy, "b.test").site for _ in range(2)} == {"one", "two"}
     assert [ask(proxy, host).status for host in ("c.test", "d.test")] == [404, 404]
@@ -259,7 +259,7 @@ def test_a_key_of_the_wrong_type_is_no_set_and_one_log_line(start_redis, redis, 
     redis.client.sadd("frontend:set.test", "set", member(one))
     redis.client.hset("hostnames:hash.test:backends", "a", member(one))
     redis.client.rpush("frontend:hash.test", "hash", member(one))
-    proxy = start_redis(redis)
+    proxy = start_redis(redis, tracks=False)
     for _ in range(3):
         assert [ask(proxy, f"{kind}.test").status for kind in ("text", "list", "set")] == [404, 404, 404]
         assert ask(proxy, "hash.test").site == "one"
@@ -619,6 +619,21 @@ def test_all_that_a_waiting_client_sends_arrives(start_redis, redis, one):
 
 
 @behaviour("follows redis")
+def test_while_some_wait_for_redis_the_others_are_served(start_redis, one):
+    """Five clients of five unknown names wait for a redis that is silent; those of the config's host need not."""
+    with FakeRedis({"SRANDMEMBER": None}) as fake, contextlib.ExitStack() as stack:
+        proxy = start_redis(fake, {"config.test": one})
+        assert ask(proxy, "config.test").site == "one"
+        for number in range(5):
+            stack.enter_context(proxy.connect()).send(request_text(f"h{number}.test"))
+        wait_until(lambda: any(command[0] == "SRANDMEMBER" for command in fake.commands), "redis has been asked")
+        start = time.monotonic()
+        assert ask(proxy, "config.test").site == "one"
+        seconds = time.monotonic() - start
+    assert seconds < 2.5, f"it took {seconds:.1f} s. Hint: one after the other, the five would wait for 5 s"
+
+
+@behaviour("follows redis")
 def test_clients_that_leave_while_they_wait_are_no_trouble(start_redis, redis, one):
     """By an end of file, a reset; their descriptors are closed, and redis's answer is not lost on the others."""
     redis.set_backends("a.test", one)
@@ -697,7 +712,7 @@ def test_the_config_names_the_database(start_redis, redis, one, two):
     """As redis-cli -n 3 does."""
     redis.set_backends("a.test", one)
     redis.make_client(db=3).sadd("hostnames:a.test:backends", member(two))
-    proxy = start_redis(redis, None, {"database": 3})
+    proxy = start_redis(redis, None, {"database": 3}, tracks=False)
     assert ask(proxy, "a.test").site == "two"
     redis.make_client(db=3).delete("hostnames:a.test:backends")
     wait_for(proxy, "a.test", 404)
@@ -829,7 +844,7 @@ def test_the_parts_own_config_works_with_redis(command, strict, redis, one, two)
 @behaviour("follows redis")
 def test_a_member_that_is_the_proxy_itself_is_left_out(start_redis, redis, one):
     """Anybody's slip in redis; the other members serve. One log line says why, and it takes effect when put right."""
-    proxy = start_redis(redis, tls=True)
+    proxy = start_redis(redis, tls=True, tracks=False)
     redis.client.sadd("hostnames:a.test:backends", f"{HOST}:{proxy.port}", f"127.9.9.9:{proxy.tls_port}", member(one))
     redis.client.sadd("hostnames:b.test:backends", f"{HOST}:{proxy.port}")
     for _ in range(6):

@@ -94,6 +94,15 @@ def test_redis_may_be_down_at_the_start(start_redis, one):
 
 
 @behaviour("outlives redis")
+def test_without_redis_an_unknown_name_is_a_503(start_redis, one):
+    """Not a 404: the host may be there. A host of the config is served."""
+    proxy = start_redis(free_port(), {"config.test": one})
+    answer = ask(proxy, "a.test")
+    assert (answer.status, answer.fields["connection"]) == (503, "close"), answer
+    assert ask(proxy, "config.test").site == "one"
+
+
+@behaviour("outlives redis")
 def test_a_name_is_answered_when_redis_comes_in_time(start_redis, one):
     """A client that has begun to wait while redis was down gets its answer, if it takes no more than a second."""
     with contextlib.ExitStack() as stack:

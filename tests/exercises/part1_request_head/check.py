@@ -1,15 +1,31 @@
 """Checks that part 1 reads a whole request head: up to the blank line that ends it."""
 
+import contextlib
+
 from ordinary import life_goes_on
 from suite.test_behaviours import test_a_request_may_arrive_in_two_pieces as in_two_pieces
 from support.harness import has_unread_bytes
 from support.peers import HttpBackend, wait_until
 
+REQUEST = b"GET / HTTP/1.0\r\n\r\n"
+
 
 def two_pieces(work):
-    """A request head that arrives in two pieces gets its answer."""
+    """A request head that arrives in two pieces gets its answer, wherever it is cut."""
     work.sent("two lines of a GET /, and, when the proxy has read them, the rest")
     work.run_test(in_two_pieces)
+    work.sent("GET /, up to the middle of the blank line; when the proxy has read that, the last byte")
+    with HttpBackend() as backend:
+        proxy = work.start(backend)
+        with proxy.connect(timeout=1) as client:
+            client.send(REQUEST[:-1])
+            wait_until(lambda: not has_unread_bytes(proxy.port), "the proxy has read these bytes")
+            client.send(REQUEST[-1:])
+            with contextlib.suppress(AssertionError):
+                answer = client.receive_all()
+                work.came_back(f"{answer[:15]!r}… {answer[-24:]!r}")
+                return
+    raise AssertionError("no answer. Hint: the blank line may be split, so look for it in all that has come")
 
 
 def long_head(work):

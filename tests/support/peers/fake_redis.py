@@ -1,8 +1,10 @@
 """A redis that does as a test says, for what no real one does on demand: late answers, nonsense, the worst moment."""
 
-import hiredis
-
+from support.packages import packages_needed
 from support.peers.backends import Backend
+
+with packages_needed():
+    import hiredis
 
 HELLO = b"%1\r\n+server\r\n+redis\r\n"
 OK, PONG, NOTHING = b"+OK\r\n", b"+PONG\r\n", b"*0\r\n"

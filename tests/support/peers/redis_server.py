@@ -6,11 +6,13 @@ import signal
 import subprocess
 import tempfile
 
-import psutil
-
+from support.packages import packages_needed
 from support.peers.sockets import HOST, free_port
 from support.peers.waiting import PATIENCE, wait_until
 from support.programs import find
+
+with packages_needed():
+    import psutil
 
 START_PATIENCE = 15  # seconds that redis-server may take to start
 
