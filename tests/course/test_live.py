@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from support.left_out import ON_REQUEST
 from support.peers import free_port, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -21,7 +22,11 @@ LIVE = ROOT / "tests" / "live"
 PROGRAM = LIVE / "live.py"
 PATIENCE = 60  # seconds that a scene may take on a busy machine
 NEEDS_CHROMIUM = pytest.mark.needs("chromium", "chromedriver")
-thorough = pytest.mark.thorough
+NOT_RUN = (
+    "Not run: nine scenes of the live page, and what is recorded of them. For those: "
+    "pytest tests/course/test_live.py --all-scenes"
+)
+ALL_SCENES = pytest.mark.on_request("--all-scenes")
 
 # What this machine's live modules are called; they are programs, and import each other by name.
 sys.path.append(str(LIVE))
@@ -220,9 +225,21 @@ EXPECTED = {  # what the course teaches; each is seen on every run
 
 
 @NEEDS_CHROMIUM
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "turns" else thorough) for name in NAMES])
-def test_a_scene_is_judged_by_what_happened(name, browser, tmp_path):
+def test_a_scene_is_judged_by_what_happened(browser, tmp_path):
     """It is played, recorded, and played again from one file: the page's verdict is what the counts say."""
+    check_scene("turns", browser, tmp_path)
+
+
+@NEEDS_CHROMIUM
+@ALL_SCENES
+@pytest.mark.parametrize("name", NAMES)
+def test_every_scene_is_judged_by_what_happened(name, browser, tmp_path):
+    """The same for each of them."""
+    check_scene(name, browser, tmp_path)
+
+
+def check_scene(name, browser, tmp_path):
+    """Play a scene, hold it against what it is to show, record it, and have the page judge it."""
     messages = run(played(SCENES[name]))
     assert truth(name, messages) == EXPECTED[name], last_peers(messages)
     page = tmp_path / "scene.html"
@@ -248,8 +265,9 @@ def answer(browser, choice):
     browser.find_element("css selector", "#question button").click()
 
 
-def test_each_scene_has_what_a_scene_needs():
+def test_each_scene_has_what_a_scene_needs(record_property):
     """A title, a question with choices of which the expected one is one, and a judge that exists."""
+    record_property(ON_REQUEST, NOT_RUN)
     functions = re.findall(r"function (\w+)\(messages\)", (LIVE / "page" / "judges.js").read_text())
     assert len(SCENES) >= 8 and EXPECTED.keys() == SCENES.keys()
     for name, scene in SCENES.items():
@@ -512,11 +530,13 @@ def test_eight_scenes_are_kept_recorded_and_small():
         text = path.read_text()
         assert path.stem in SCENES
         assert not re.search(r"(src|href)=[\"'](?!#)", text.partition('id="recording"')[0]), path.name
-        assert all(script in text for script in scripts), f"{path.name} is older than the page. Hint: make recordings"
+        assert all(script in text for script in scripts), (
+            f"{path.name} is older than the page. Hint: python tests/live/live.py --record-all"
+        )
 
 
 @NEEDS_CHROMIUM
-@thorough
+@ALL_SCENES
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_a_kept_recording_plays(path, browser):
     """Without a proxy: it asks, shows, and judges."""

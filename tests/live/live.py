@@ -1,6 +1,7 @@
 """`make live`: the inside of a real proxy, in the browser.
 
     python tests/live/live.py [PART] [--beside PART] [--port PORT] [--scene NAME] [--record FILE]
+    python tests/live/live.py --record-all
 
 PART is a part (4), a step of one (4.3), `bug` (one from the museum, which isn't named), or your own directory with an
 rsp.py. --beside shows a second one next to it, with the same clients. --record plays a scene without a browser and
@@ -368,6 +369,13 @@ async def record(show, name, file):
     file.write_text(one_file(thinned(show.messages), SCENES[name]))
 
 
+async def record_all(show):
+    """Make all recordings again that are kept in the repository."""
+    for name in SCENES:
+        print(f"{name} ...", flush=True)
+        await record(show, name, HERE / "recordings" / f"{name}.html")
+
+
 def thinned(messages):
     """Return the messages without what a player does not need, so that a recording stays small.
 
@@ -401,6 +409,7 @@ def parse_arguments():
     parser.add_argument("--beside", help="a second one, with the same clients")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="where the page is")
     parser.add_argument("--scene", choices=SCENES, help="a scene to begin with, or to record")
+    parser.add_argument("--record-all", action="store_true", help="make the recordings that are kept again, and end")
     parser.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write a scene into one file, and end")
     return parser.parse_args()
 
@@ -413,6 +422,9 @@ async def main():
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     try:
+        if arguments.record_all:
+            await record_all(show)
+            return
         if arguments.record:
             if not arguments.scene:
                 sys.exit("--record needs a scene: --scene NAME")
