@@ -50,8 +50,8 @@ clean:
 	@touch $@ .venv/ready-to-run
 
 .venv/ready-to-live: requirements.txt .venv/made
-	@echo "Installing lupa, tornado and psutil into .venv ..."
-	@$(PIP_INSTALL) $$(grep -E '^(lupa|tornado|psutil)>' requirements.txt)
+	@echo "Installing lupa, tornado and what the peers need into .venv ..."
+	@$(PIP_INSTALL) $$(grep -E '^(lupa|tornado|hiredis|psutil|redis|requests|trustme)>' requirements.txt)
 	@touch $@ .venv/ready-to-run
 
 .venv/ready-to-bench: .venv/ready-to-test
