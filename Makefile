@@ -4,7 +4,7 @@ VENV = .venv/bin/python
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 PIP_INSTALL = $(VENV) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run hosts ready test notebooks bench clean
+.PHONY: run live hosts ready test notebooks bench clean
 
 run: .venv/ready-to-run
 	@$(VENV) tests/demo/one_site.py config.lua
@@ -14,6 +14,9 @@ hosts: .venv/ready-to-hosts
 
 ready: .venv/ready-to-test
 	@echo "Ready: tests, exercises and notebooks have all they need. Now type: source .venv/bin/activate"
+
+live: .venv/ready-to-live
+	@$(VENV) tests/live/live.py $(PART) $(if $(BESIDE),--beside $(BESIDE)) $(if $(SCENE),--scene $(SCENE)) $(if $(LIVE_PORT),--port $(LIVE_PORT))
 
 test: .venv/ready-to-test
 	$(VENV) -m pytest tests -n 4 --dist worksteal
@@ -46,6 +49,11 @@ clean:
 	@$(PIP_INSTALL) $$(grep -E '^(lupa|httptools|hiredis|redis|tornado|trustme)>' requirements.txt)
 	@touch $@ .venv/ready-to-run
 
+.venv/ready-to-live: requirements.txt .venv/made
+	@echo "Installing lupa, tornado and what the peers need into .venv ..."
+	@$(PIP_INSTALL) $$(grep -E '^(lupa|tornado|hiredis|psutil|redis|requests|trustme)>' requirements.txt)
+	@touch $@ .venv/ready-to-run
+
 .venv/ready-to-bench: .venv/ready-to-test
 	@$(PIP_INSTALL) uvloop proxy.py
 	@touch $@
@@ -53,4 +61,4 @@ clean:
 .venv/ready-to-test: requirements.txt .venv/made
 	@echo "Installing what the tests need into .venv; the first time, this takes a minute or two ..."
 	@$(PIP_INSTALL) -r requirements.txt
-	@touch $@ .venv/ready-to-run .venv/ready-to-hosts
+	@touch $@ .venv/ready-to-run .venv/ready-to-live .venv/ready-to-hosts

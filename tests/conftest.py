@@ -35,7 +35,7 @@ BASE_PATIENCE = 60  # seconds that a worker waits for a base test that another o
 
 
 def pytest_addoption(parser):
-    """Add --proxy, --step and --all-tries."""
+    """Add --proxy, and what asks for more than a plain run: --step, --all-scenes, --all-tries."""
     parser.addoption(
         "--proxy",
         metavar="COMMAND",
@@ -52,6 +52,7 @@ def pytest_addoption(parser):
         type=steps_named,
         help="run what these steps are the first to pass, and what their pages print: 5.3, 5 for all of part 5, or all",
     )
+    parser.addoption("--all-scenes", action="store_true", help="play every scene of the live page, in a browser")
     parser.addoption("--all-tries", action="store_true", help="judge every wrong and right solution of the exercises")
 
 

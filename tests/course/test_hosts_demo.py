@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import signal
 import socket
 import ssl
@@ -20,6 +19,7 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+from support.browser import Browser
 from support.harness import START_PATIENCE, check_one_line, family, is_listening, run_briefly
 from support.output import with_output
 from support.parts import ROOT
@@ -361,44 +361,10 @@ def test_the_tls_site_misses_its_proxy_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A Chromium without a window, with its own profile; it and whatever it has started are ended."""
-    from selenium import webdriver  # here, since the other tests can do without
-
-    home = tmp_path_factory.mktemp("chromium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = find("chromium")
-    options.accept_insecure_certs = True  # the TLS site's certificate is its own
-    # Root, as in a container, gets no sandbox; the pages are our own.
-    for word in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "no-first-run"):
-        options.add_argument(f"--{word}")
-    for word in ("no-proxy-server", "disable-background-networking", f"user-data-dir={home / 'profile'}"):
-        options.add_argument(f"--{word}")
-    service = webdriver.ChromeService(find("chromedriver"), env={**os.environ, "HOME": str(home), "TMPDIR": str(home)})
-    driver = None
-    try:
-        driver = webdriver.Chrome(options=options, service=service)
+    """A Chromium without a window."""
+    with Browser(tmp_path_factory.mktemp("chromium")) as driver:
         driver.set_page_load_timeout(BROWSER_PATIENCE)
         yield driver
-    finally:
-        end_browser(driver, service)
-        shutil.rmtree(home, ignore_errors=True)  # some megabytes
-
-
-def end_browser(driver, service):
-    """Close a browser, and kill what does not end by itself."""
-    started = []
-    with contextlib.suppress(AttributeError, psutil.Error):  # there is no process
-        chromedriver = psutil.Process(service.process.pid)
-        started = [chromedriver, *chromedriver.children(recursive=True)]
-    with contextlib.suppress(Exception):  # whatever is wrong with it, it has to go
-        if driver:
-            driver.quit()
-        service.stop()
-    _, alive = psutil.wait_procs(started, timeout=5)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(alive, timeout=5)
 
 
 def text_of(browser, selector):

@@ -27,6 +27,7 @@ PACKAGES = {  # program -> Debian package
     "redis-server": "redis-server",
     STREAM_MODULE: "libnginx-mod-stream",
     "sniproxy": "sniproxy",
+    "strace": "strace",
     "valgrind": "valgrind",
     "wrk": "wrk",
 }
