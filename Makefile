@@ -4,7 +4,7 @@ VENV = .venv/bin/python
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 PIP_INSTALL = $(VENV) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run live hosts ready test notebooks bench clean
+.PHONY: run live book hosts ready test notebooks bench clean
 
 run: .venv/ready-to-run
 	@$(VENV) tests/demo/one_site.py config.lua
@@ -18,6 +18,10 @@ ready: .venv/ready-to-test
 live: .venv/ready-to-live
 	@$(VENV) tests/live/live.py $(PART) $(if $(BESIDE),--beside $(BESIDE)) $(if $(SCENE),--scene $(SCENE)) $(if $(LIVE_PORT),--port $(LIVE_PORT))
 
+book: .venv/ready-to-book
+	@$(VENV) -m sphinx -q -W --keep-going -b html -c book -d book/_build/doctrees . book/_build/html
+	@echo "Open book/_build/html/book/index.html"
+
 test: .venv/ready-to-test
 	$(VENV) -m pytest tests -n 4 --dist worksteal
 
@@ -29,6 +33,7 @@ bench: .venv/ready-to-bench
 
 clean:
 	rm -rf .venv
+	rm -rf book/_build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/made:
@@ -53,6 +58,11 @@ clean:
 	@echo "Installing lupa, tornado and what the peers need into .venv ..."
 	@$(PIP_INSTALL) $$(grep -E '^(lupa|tornado|hiredis|psutil|redis|requests|trustme)>' requirements.txt)
 	@touch $@ .venv/ready-to-run
+
+.venv/ready-to-book: book/requirements.txt .venv/made
+	@echo "Installing Sphinx and what the book needs into .venv ..."
+	@$(PIP_INSTALL) -r book/requirements.txt
+	@touch $@
 
 .venv/ready-to-bench: .venv/ready-to-test
 	@$(PIP_INSTALL) uvloop proxy.py

@@ -52,6 +52,7 @@ def pytest_addoption(parser):
         type=steps_named,
         help="run what these steps are the first to pass, and what their pages print: 5.3, 5 for all of part 5, or all",
     )
+    parser.addoption("--book", action="store_true", help="test the book as a site, after make book")
     parser.addoption("--all-scenes", action="store_true", help="play every scene of the live page, in a browser")
     parser.addoption("--all-tries", action="store_true", help="judge every wrong and right solution of the exercises")
 
