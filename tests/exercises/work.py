@@ -27,7 +27,7 @@ MOST_CPU = 4  # seconds of processor time, of a program that should wait: more i
 LOOK = 0.5  # seconds for which we look whether a proxy is busy
 LOOKS = 20  # in that time
 NOTHING = "nothing"  # what a program has printed that has not printed anything
-TRIES = 3  # of a task that came too late, before it counts: the machine may have been busy
+TRIES = 2  # of a task that came too late, before it counts: the machine may have been busy
 BUSY = 0.5  # the share of a processor that a proxy with nothing to do does not use
 
 

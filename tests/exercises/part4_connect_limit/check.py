@@ -40,8 +40,12 @@ def is_reset(work):
         work.came_back(f"a reset, after {seconds:.2f} s")
         in_time = SECONDS - 0.05 < seconds < SECONDS + 1
         assert in_time, f"not after {SECONDS} s. Hint: call_later(CONNECT_SECONDS, …)"
-        connected.send(b"still there?")
-        assert connected.receive_exactly(12) == b"still there?"
+        try:
+            connected.send(b"still there?")
+            connected.receive_exactly(12)
+        except AssertionError:
+            hint = "when a timer goes off, its connect may have worked long ago"
+            raise AssertionError(f"and one who had been connected before was cut off. Hint: {hint}") from None
 
 
 def is_logged(work):
