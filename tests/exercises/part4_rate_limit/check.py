@@ -131,7 +131,9 @@ def several_clients(work):
         downloads = [Download(proxy, COUNT) for _ in range(2)]
         small = sorted(seconds_for_one(proxy) for _ in range(5))[2]
         if small > 0.3:
-            raise TooLate(f"a small one took {small:.2f} s. Hint: does the loop sleep, or do all clients share one limit?")
+            raise TooLate(
+                f"a small one took {small:.2f} s. Hint: does the loop sleep, or do all clients share one limit?"
+            )
         for download in downloads:
             download.check("the limit is for each client, not for all of them together")
         proxy.check_unharmed()

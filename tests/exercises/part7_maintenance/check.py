@@ -43,11 +43,11 @@ def closed(work):
                 work, proxy, SHOP, "C", "`exists` tells whether there is a key, and `route` returns the name of a host"
             )
         redis.client.delete(KEY)
-        expect(work, proxy, SHOP, "A", "ask anew for each request")
+        expect(work, proxy, SHOP, "A", "ask again for each request")
         redis.client.set(KEY, "a moment", px=SHORT)
-        expect(work, proxy, SHOP, "C", "ask anew for each request")
+        expect(work, proxy, SHOP, "C", "ask again for each request")
         wait_until(lambda: not redis.client.exists(KEY), "the key has expired")
-        expect(work, proxy, SHOP, "A", "ask anew for each request")
+        expect(work, proxy, SHOP, "A", "ask again for each request")
 
 
 def others(work):
@@ -89,7 +89,7 @@ def without_redis(work):
                 assert seconds < 1 + AT_ONCE, (
                     "too slow. Hint: which of the two questions is superfluous, most of the time?"
                 )
-        assert who_serves(proxy, SHOP) == "C", "after that, C was to come. Hint: ask anew for each request"
+        assert who_serves(proxy, SHOP) == "C", "after that, C was to come. Hint: ask again for each request"
         redis.kill()
         wait_until(lambda: "No connection to redis" in proxy.errors(), "the proxy has noticed")
         seconds = expect(work, proxy, SHOP, "A", "without an answer, it is nil; leave the choice as it is")
