@@ -28,7 +28,7 @@ LOOK = 0.5  # seconds for which we look whether a proxy is busy
 LOOKS = 20  # in that time
 NOTHING = "nothing"  # what a program has printed that has not printed anything
 TRIES = 2  # of a task that came too late, before it counts: the machine may have been busy
-BUSY = 0.5  # the share of a processor that a proxy with nothing to do does not use
+BUSY = 0.9  # the share of these looks at which an endless loop is running, or waits for a processor
 
 
 class Work:
