@@ -72,11 +72,11 @@ def staff(work):
         for is_member, letter in ((False, "C"), (True, "A"), (False, "C")):
             (redis.client.sadd if is_member else redis.client.srem)("maintenance:staff", STAFF)
             expect(work, proxy, SHOP, letter, "SISMEMBER tells whether an address is in a set: 1 or 0", source=STAFF)
-            expect(work, proxy, SHOP, "C", "only those who are in the set")
+            expect(work, proxy, SHOP, "C", "only the addresses in the set")
 
 
 def without_redis(work):
-    """When redis has been killed, the shop is open, and nobody waits: A, at once. When it is stopped (kill -STOP), A
+    """When redis has been killed, the shop is open, without a wait: A, at once. When it is stopped (kill -STOP), A
     comes after one second, not two, for those in the set and for all others."""
     with started(work) as (redis, proxy):
         redis.client.set(KEY, "")
