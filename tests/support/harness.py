@@ -549,6 +549,7 @@ def plain_reason(error, timeout):
         "Connection refused": "no server listens on that port",
         "reset by peer": "the connection was reset",
         "without response": "the connection was closed without a word",
+        "Connection broken": "it ended in the middle, or was damaged on its way",
     }
     return next((plain for words, plain in reasons.items() if words in str(error)), str(error))
 
