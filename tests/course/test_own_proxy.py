@@ -339,5 +339,6 @@ class HalfAnAnswer(Backend):
 
 def test_an_answer_that_breaks_in_its_middle_is_told_plainly():
     """The student reads what is missing, and which request it was, and not an error of the checker's own."""
-    with HalfAnAnswer() as backend, pytest.raises(AssertionError, match="/half got no whole answer: it ended in the middle"):
+    expected = "/half got no whole answer: it ended in the middle"
+    with HalfAnAnswer() as backend, pytest.raises(AssertionError, match=expected):
         request(f"http://127.0.0.1:{backend.port}/half")
