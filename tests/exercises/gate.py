@@ -41,7 +41,7 @@ def wrong_with_card(exercise, tasks):
     if f"exercise.py check {exercise.name} " not in exercise.field("Check"):
         yield f"card.md: **Check.** is not {COMMAND} check {exercise.name} DIR"
     if "<details>" in exercise.card:
-        yield "card.md has a folded hint, which stands open in a terminal. Move it to hints.md"
+        yield "card.md has a folded hint, which a terminal shows unfolded. Move it to hints.md"
     yield from wrong_with_transcript(exercise)
     yield from differing_tasks(exercise, tasks)
     yield from wrong_with_hints(exercise, tasks)
