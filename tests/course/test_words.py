@@ -21,6 +21,8 @@ THEN = "and|or|as|that|which|is|are|was|has|may|can|to|in|on|with|for|from|takes
 STAND = r"st(?:and|ands|ood)(?:(?<=\bstand)|(?<=\bstands)|(?<=\bstood))"
 PLACES = "in (?!for )|at |on |there|here|first|last|before|after|once|twice|below|above|beside|inside"
 COME = r"c(?:ome|omes|ame)(?:(?<=\bcome)|(?<=\bcomes)|(?<=\bcame))"
+SOME = ("one", "all", "each", "both", "most", "many", "none", "some")
+NOT_SOME = "".join(rf"(?<!{word}\sof\swhich)" for word in SOME)
 PEOPLE = "(?:(?<=nobody)|(?<=everybody)|(?<=somebody)|(?<=anybody))"
 VERBS = "waits?|waited|looks?|listens?|answers?|tells?|told|reads?|asks?|has asked|checks?|connects?|is served"
 
@@ -38,7 +40,7 @@ HABITS = [
     (r"w(?:ill|ould) do(?=[.,:;!?)]| for\b| here\b)", "is enough, works", "any number will do."),
     (r"whom\b", "end with the preposition, or split the sentence", "the client for whom it waits"),
     (r"by which\b", "end with the preposition, or split the sentence", "the name by which it is known"),
-    (r"of which\b", "end with the preposition, or split the sentence", "two bytes, of which one is lost"),
+    (rf"of which\b{NOT_SOME}", "end with the preposition, or split the sentence", "two bytes, of which one is lost"),
     (r"se(?:es?|en) to (?:it|the|its|that|this)\b", "handles, makes sure", "the loop sees to the rest, and to it"),
     (rf"{COME} of (?:it|this|that|them)\b", "results, becomes", "nothing came of it"),
     (r"the conclusion\b", "decides, concludes", "the proxy draws the conclusion"),
@@ -57,7 +59,7 @@ HABITS = [
 RIGHT = """
 A server behind a proxy, a site behind one address; a process is left behind. Of those with a name, one is down.
 As it stands, it stands for any host, stands in for another, and must withstand more. On its own, it becomes of use.
-Would do the same? It will do it; nobody can say why. Tell whether it is up, if you can.
+Two, each of which is up, would do the same? It will do it; nobody can say why. Tell whether it is up, if you can.
 """
 
 # Where the words are right: a file, and a piece of the line, in lower case.

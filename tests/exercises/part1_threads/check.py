@@ -1,7 +1,7 @@
 """Checks that part 1 serves clients at the same time, and still cleans up."""
 
 from ordinary import life_goes_on
-from suite.test_behaviours import test_an_idle_client_holds_up_nobody as idle_client
+from suite.test_behaviours import test_an_idle_client_holds_up_no_other_client as idle_client
 from suite.test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
 from suite.test_behaviours import test_no_file_descriptor_stays_open as no_file_descriptor
 from support.peers import connect_and_be_turned_away, free_port, wait_until
