@@ -130,7 +130,7 @@ def test_a_link_leads_somewhere(page):
 
 @pytest.mark.parametrize("page", [KIT / "slides.html", KIT / "handout.html"], ids=short)
 def test_slides_and_handout_need_no_network(page):
-    """Nothing is loaded from elsewhere, and each picture has a text for those who can't see it."""
+    """Nothing is loaded from elsewhere, and each picture has a text for people who can't see it."""
     text = page.read_text()
     assert not re.search(r"(?:src|href)=\"(?!data:)|url\((?!#)|@import|https?://", text), f"{short(page)} loads a file"
     pictures = re.findall(r"<svg\b[^>]*>", text)
