@@ -67,11 +67,11 @@ ALLOWED = [
     ("tests/suite/report_card.py", "unless somebody asks for its tracebacks"),
     ("tests/live/inspector.py", "in place of python's."),
     ("part6_hosts/README.md", "which of them is for whom"),
-    ("part7_redis/README.md", "what redis says, and what is in force"),  # the exercise's title
+    ("tests/exercises/museum/README.md", "begun_anew"),  # a bug's name
 ]
 
 # Not read again yet.
-TO_DO = ("tests/exercises/", "tests/live/page/")
+TO_DO = ("tests/live/page/",)
 
 
 def texts():

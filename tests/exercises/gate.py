@@ -77,7 +77,7 @@ def answers_of(exercise):
 
 
 def gives_away(answer, text):
-    """Tell whether a text contains an answer. Yes, no and single digits may be anywhere, for other reasons."""
+    """Return True if a text contains an answer. Yes, no and single digits may be anywhere, for other reasons."""
     answer = str(answer)
     plain = text.replace("*", "").replace(",", "")
     return len(answer) > 1 and answer not in ("yes", "no") and bool(re.search(rf"\b{re.escape(answer)}\b", plain))

@@ -21,13 +21,13 @@ def four_at_once(work):
 
 def cleans_up(work):
     """After fifty clients, some of them gone in the middle, no descriptor stays open."""
-    work.sent("GET from fifty clients; ten of them break off")
+    work.sent("GET from fifty clients; ten of them disconnect")
     work.run_test(no_file_descriptor)
 
 
 def one_line_each(work):
     """While the backend is down, each client costs one line in the log, and no traceback."""
-    work.sent("three clients, while nobody listens at the backend's port")
+    work.sent("three clients, while no server listens on the backend's port")
     proxy = work.start(free_port())
     for _ in range(3):
         connect_and_be_turned_away(proxy.port)

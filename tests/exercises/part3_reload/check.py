@@ -25,7 +25,7 @@ def say_hello(client):
 
 
 def is_served_by(proxy, backend):
-    """Tell whether a new client reaches this backend."""
+    """Return True if a new client reaches this backend."""
     before = len(backend.connections)
     with proxy.connect() as client:
         say_hello(client)

@@ -1,4 +1,4 @@
-"""Checks that part 4 gives up a connect that nobody answers."""
+"""Checks that part 4 gives up a connect that no backend answers."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ def taken_backend(work):
 
 
 def hopeless(backend, proxy):
-    """Be a client for whom the backend does not accept; return after how many seconds it was reset."""
+    """Be a client that the backend does not accept; return after how many seconds it was reset."""
     backend.fill()
     start = time.monotonic()
     with Client(proxy.port) as client:

@@ -136,7 +136,7 @@ def take(client):
 
 def costs(work):
     """Meanwhile the proxy sleeps, and its memory does not grow."""
-    work.sent(f"RSP_BYTES_PER_SECOND={LIMIT}; a request for 100 MB, of which 2 s are enough")
+    work.sent(f"RSP_BYTES_PER_SECOND={LIMIT}; a request for 100 MB; 2 s of it are enough")
     with StreamingBackend(100_000_000) as backend:
         proxy = work.start(backend, environment=ENVIRONMENT)
         with proxy.connect() as client:

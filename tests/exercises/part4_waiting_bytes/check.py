@@ -73,7 +73,7 @@ def goes_on(work):
         wait_until_still(lambda: len(proxy.errors()), still=0.2)
         count, waiting, _ = ask(work, proxy)
         proxy.check_unharmed()
-    assert (count, waiting) == (0, 0), f"{count} bytes in {waiting} buffers are left. Hint: count anew each time"
+    assert (count, waiting) == (0, 0), f"{count} bytes in {waiting} buffers are left. Hint: count again each time"
 
 
 TASKS = [nobody, one_stalls, goes_on, life_goes_on()]

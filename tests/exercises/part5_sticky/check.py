@@ -87,7 +87,7 @@ def comes_back(work):
             after, new = first_letters(proxy, ADDRESSES), first_letters(proxy, NEW_ADDRESSES)
         work.came_back(f"old addresses: {shares(after)}; new ones: {shares(new)}")
         check_others_stay(before, after, "B")
-        assert list(new.values()).count("B") >= 4, "B has too few of them. Hint: ask `up` anew for each new address"
+        assert list(new.values()).count("B") >= 4, "B has too few of them. Hint: ask `up` again for each new address"
 
 
 def sticky(work, backend):

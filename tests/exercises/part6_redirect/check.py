@@ -67,9 +67,7 @@ def not_served_in_the_clear(work):
         ]:
             work.sent(what)
             work.came_back(brief(came_back))
-            assert came_back == expected, (
-                f"not served by {expected.decode()}. Hint: whom does the mark concern, and where?"
-            )
+            assert came_back == expected, f"not served by {expected.decode()}. Hint: who is the mark for, and where?"
 
 
 def no_name(work):
