@@ -165,7 +165,7 @@ class RedisConnection:
         for command, reply in zip(self.greeting, replies, strict=True):
             if isinstance(reply, hiredis.ReplyError):
                 too_old = command[0] == "HELLO" and str(reply).startswith("ERR unknown command")
-                self.lose("it is older than redis 6, and knows no RESP3" if too_old else str(reply))
+                self.lose("it is older than redis 6, and knows no RESP3" if too_old else str(reply).rstrip("."))
                 return
         self.state = READY
         if self.complaint:

@@ -62,10 +62,18 @@ def clear(directory):
         raise StepError(f"{directory} is a file. Name a new directory.")
     names = {path.name for path in directory.iterdir()} - {"__pycache__"}
     files = read_files(directory)
-    if names != files.keys() or files and not any(files in chain_of(part) for part in parts_with_steps()):
+    if names != files.keys() or files and not any(has_step(part, files) for part in parts_with_steps()):
         raise StepError(f"{directory} is there already, and not empty. Name a new directory.")
     for name in names:
         (directory / name).unlink()
+
+
+def has_step(part, files):
+    """Return True if these are the files of a step of a part; one that no longer applies has no files."""
+    try:
+        return files in chain_of(part)
+    except StepError:
+        return False
 
 
 def unpack(part, directory):
@@ -97,9 +105,11 @@ def pack(part, directory):
 
 
 def bring_pages_up_to_date(part):
-    """Renew the hunks that the pages of a part's steps show, and say what the reader of these lines has to do."""
-    for line in pages.bring_up_to_date(part):
-        print(line)
+    """Renew the hunks that the pages of a part's steps show, and say what is left to do."""
+    try:
+        print("".join(f"{line}\n" for line in pages.bring_up_to_date(part)), end="")
+    except StepError as error:
+        print(f"Part {part}: {error}", file=sys.stderr)
 
 
 def draft(name):

@@ -35,7 +35,7 @@ def copy(tmp_path_factory):
 
 def test_the_copy_has_no_solutions(copy):
     """No patch of an exercise, no note or page for the teacher, and nothing that was lying about."""
-    assert not list(copy.glob("tests/exercises/part*/solution.patch")) and not list(copy.rglob("teacher*"))
+    assert not list(copy.glob("tests/exercises/part*/**/*.patch")) and not list(copy.rglob("teacher*"))
     texts = "\n".join(path.read_text() for path in copy.glob("tests/exercises/part*/*.md"))
     assert "**Often wrong.**" in texts and "**Listen for.**" not in texts and "**Ask.**" not in texts
     page = (copy / "tests" / "exercises" / "README.md").read_text()
@@ -50,7 +50,7 @@ def test_the_copy_is_complete(copy):
     known = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     missing = [name for name in known if name and not os.path.lexists(copy / name)]
     missing = [name for name in missing if os.path.lexists(ROOT / name)]  # deleted, and not yet committed
-    left_out = r"tests/exercises/(part\w+/(solution\.patch|teacher\.md)|teacher/.*)"
+    left_out = r"tests/exercises/(part\w+/(.*\.patch|teacher\.md)|teacher/.*)"
     assert all(re.fullmatch(left_out, name) for name in missing), missing
 
 

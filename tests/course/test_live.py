@@ -266,7 +266,7 @@ def answer(browser, choice):
 
 
 def test_each_scene_has_what_a_scene_needs(request, record_property):
-    """A title, a question with choices of which the expected one is one, and a judge that exists."""
+    """A title, a question with choices that include the expected one, and a judge that exists."""
     if not request.config.getoption("--all-scenes"):
         record_property(ON_REQUEST, NOT_RUN)
     functions = re.findall(r"function (\w+)\(messages\)", (LIVE / "page" / "judges.js").read_text())

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 
@@ -11,9 +12,9 @@ import pytest
 
 from behaviours import BEHAVIOURS, BY_NAME, askable, markdown_milestones, verdict
 from by_hand import BY_HAND
-from support.harness import START_LINE, Proxy, is_on_its_way, part_command
+from support.harness import START_LINE, Proxy, is_on_its_way, part_command, request
 from support.parts import PARTS, ROOT
-from support.peers import EchoBackend, free_port, wait_until
+from support.peers import Backend, EchoBackend, free_port, wait_until
 from support.shell import renumber, run
 
 PAGE = ROOT / "tests" / "README.md"
@@ -324,3 +325,20 @@ def test_what_cannot_be_meant_is_one_clear_line(words, complaint):
     result = run_suite(*words)
     assert result.returncode == 4 and result.stderr.startswith(f"ERROR: {complaint}"), result.stderr
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+class HalfAnAnswer(Backend):
+    """Breaks off in the middle of a chunk."""
+
+    def serve(self, connection):
+        """Say that 255 bytes follow, and send five."""
+        self.receive(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhello")
+        connection.shutdown(socket.SHUT_WR)
+
+
+def test_an_answer_that_breaks_in_its_middle_is_told_plainly():
+    """The student reads what is missing, and which request it was, and not an error of the checker's own."""
+    expected = "/half got no whole answer: it ended in the middle"
+    with HalfAnAnswer() as backend, pytest.raises(AssertionError, match=expected):
+        request(f"http://127.0.0.1:{backend.port}/half")

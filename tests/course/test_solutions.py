@@ -19,11 +19,12 @@ NOT_RUN = (
     "Wrong and right solutions of exercises: one of each was judged. "
     "To judge them all: pytest tests/course/test_solutions.py --all-tries"
 )
-HINT = "Hint: see tests/exercises/README.md, A new exercise"
+HINT = "Hint: see tests/exercises/teacher/README.md, A new exercise"
 FEWEST_WRONG = {"fix": 3, "extend": 3, "break": 1, "predict": 0}  # solutions, of an exercise of each kind
 FEWEST_RIGHT = {"fix": 1, "extend": 1, "break": 0, "predict": 0}  # besides solution.patch
 WRONG = [each for each in TRIES if not each.is_right]
-FIRST = list({each.exercise.name: each for each in reversed(WRONG)}.values())[::-1]  # of each exercise
+IN_PLAIN = sorted(WRONG, key=lambda each: (each.field("plain") != "yes", each.letters))  # the quickest one first
+FIRST = list({each.exercise.name: each for each in reversed(IN_PLAIN)}.values())[::-1]  # of each exercise
 
 
 def parameters(tries):

@@ -21,6 +21,8 @@ THEN = "and|or|as|that|which|is|are|was|has|may|can|to|in|on|with|for|from|takes
 STAND = r"st(?:and|ands|ood)(?:(?<=\bstand)|(?<=\bstands)|(?<=\bstood))"
 PLACES = "in (?!for )|at |on |there|here|first|last|before|after|once|twice|below|above|beside|inside"
 COME = r"c(?:ome|omes|ame)(?:(?<=\bcome)|(?<=\bcomes)|(?<=\bcame))"
+SOME = ("one", "all", "each", "both", "most", "many", "none", "some")
+NOT_SOME = "".join(rf"(?<!{word}\sof\swhich)" for word in SOME)
 PEOPLE = "(?:(?<=nobody)|(?<=everybody)|(?<=somebody)|(?<=anybody))"
 VERBS = "waits?|waited|looks?|listens?|answers?|tells?|told|reads?|asks?|has asked|checks?|connects?|is served"
 
@@ -38,7 +40,7 @@ HABITS = [
     (r"w(?:ill|ould) do(?=[.,:;!?)]| for\b| here\b)", "is enough, works", "any number will do."),
     (r"whom\b", "end with the preposition, or split the sentence", "the client for whom it waits"),
     (r"by which\b", "end with the preposition, or split the sentence", "the name by which it is known"),
-    (r"of which\b", "end with the preposition, or split the sentence", "two bytes, of which one is lost"),
+    (rf"of which\b{NOT_SOME}", "end with the preposition, or split the sentence", "two bytes, of which one is lost"),
     (r"se(?:es?|en) to (?:it|the|its|that|this)\b", "handles, makes sure", "the loop sees to the rest, and to it"),
     (rf"{COME} of (?:it|this|that|them)\b", "results, becomes", "nothing came of it"),
     (r"the conclusion\b", "decides, concludes", "the proxy draws the conclusion"),
@@ -57,19 +59,19 @@ HABITS = [
 RIGHT = """
 A server behind a proxy, a site behind one address; a process is left behind. Of those with a name, one is down.
 As it stands, it stands for any host, stands in for another, and must withstand more. On its own, it becomes of use.
-Would do the same? It will do it; nobody can say why. Tell whether it is up, if you can.
+Two, each of which is up, would do the same? It will do it; nobody can say why. Tell whether it is up, if you can.
 """
 
 # Where the words are right: a file, and a piece of the line, in lower case.
 ALLOWED = [
     ("tests/suite/report_card.py", "unless somebody asks for its tracebacks"),
+    ("tests/live/inspector.py", "in place of python's."),
+    ("part6_hosts/README.md", "which of them is for whom"),
+    ("tests/exercises/museum/README.md", "begun_anew"),  # a bug's name
 ]
 
 # Not read again yet.
-TO_DO = (
-    *(f"{part}/{name}" for part in PARTS.values() for name in ("README.md", "steps/")),
-    *("README.md", "tests/exercises/", "tests/demo/"),
-)
+TO_DO = ("tests/live/page/",)
 
 
 def texts():
@@ -79,7 +81,7 @@ def texts():
         paths += (path for path in (ROOT / top).rglob("*") if path.suffix in TEXTS)
     for path in sorted({path.resolve() for path in paths}):
         name = str(path.relative_to(ROOT))
-        if "/results/" in name or "/my_" in name or name.startswith((*TO_DO, "tests/course/test_words.py")):
+        if re.search("/(results|recordings|my_[^/]*)/", name) or name.startswith((*TO_DO, "tests/course/test_words")):
             continue
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".ipynb":

@@ -11,7 +11,7 @@ hosts = {
   -- Two backends, in turn.
   ["site1.localhost"] = {backends = {backend("BLUE"), backend("GREEN")}},
 
-  -- Any name that ends in .site2.localhost, however many labels stand in front.
+  -- Any name that ends in .site2.localhost, however many labels are in front.
   ["*.site2.localhost"] = {backends = {backend("SITE2")}},
 
   -- A WebSocket begins as a request, so the Host header leads it to the right backend too.

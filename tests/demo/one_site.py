@@ -80,7 +80,7 @@ class DemoHandler(http.server.BaseHTTPRequestHandler):
 
     def send_not_found(self):
         """There is nothing else here."""
-        self.send_whole(404, b"<p>There is no such page. Try <a href='/'>the front page</a>.</p>")
+        self.send_whole(404, b"<p>No page here. Try <a href='/'>the front page</a>.</p>")
 
     def send_picture(self):
         """Send a PNG while it is being computed, as a chunked response."""
@@ -105,7 +105,7 @@ class DemoHandler(http.server.BaseHTTPRequestHandler):
 
 
 class DemoServer(http.server.ThreadingHTTPServer):
-    """One thread a connection, none of which keeps the program from ending."""
+    """One thread for each connection; no thread keeps the program from ending."""
 
     daemon_threads = True
     request_queue_size = 1024

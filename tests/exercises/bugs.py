@@ -115,7 +115,7 @@ def try_test(bug, test_file):
 
 
 def copy_marked(test_file, path):
-    """Copy a student's tests, with the mark by which a test gets the proxy below them when they have none."""
+    """Copy a student's tests, followed by the mark that gives a test the proxy, unless they have one."""
     text = test_file.read_text()
     path.write_text(text if "mark.behaviour" in text else text + MARK)
     return path

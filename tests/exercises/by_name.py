@@ -20,7 +20,7 @@ def start_hosts(work, hosts):
 
 
 def ask_for(port, *pieces, **options):
-    """Send some bytes on a connection of their own, piece by piece; return what exchange returns."""
+    """Send some bytes on a new connection, piece by piece; return what exchange returns."""
     with Client(port, **options) as client:
         for piece in pieces[:-1]:
             client.send(piece)

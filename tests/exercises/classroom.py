@@ -57,6 +57,8 @@ def cut(directory):
         (exercises / name / "after_success.md").write_text("\n".join(kept))
     for path in [*exercises.glob("part*/solution.patch"), *exercises.glob("part*/teacher.md")]:
         path.unlink()
+    for path in [*exercises.glob("part*/wrong"), *exercises.glob("part*/right")]:
+        shutil.rmtree(path)
     shutil.rmtree(exercises / "teacher", ignore_errors=True)  # a copy of a copy has none
     for page in directory.rglob("*.md"):
         page.write_text(FOR_TEACHERS.sub("", page.read_text()))

@@ -41,7 +41,7 @@ def wrong_with_card(exercise, tasks):
     if f"exercise.py check {exercise.name} " not in exercise.field("Check"):
         yield f"card.md: **Check.** is not {COMMAND} check {exercise.name} DIR"
     if "<details>" in exercise.card:
-        yield "card.md has a folded hint, which stands open in a terminal. Move it to hints.md"
+        yield "card.md has a folded hint, which a terminal shows unfolded. Move it to hints.md"
     yield from wrong_with_transcript(exercise)
     yield from differing_tasks(exercise, tasks)
     yield from wrong_with_hints(exercise, tasks)
@@ -77,7 +77,7 @@ def answers_of(exercise):
 
 
 def gives_away(answer, text):
-    """Tell whether a text contains an answer. Yes, no and single digits may be anywhere, for other reasons."""
+    """Return True if a text contains an answer. Yes, no and single digits may be anywhere, for other reasons."""
     answer = str(answer)
     plain = text.replace("*", "").replace(",", "")
     return len(answer) > 1 and answer not in ("yes", "no") and bool(re.search(rf"\b{re.escape(answer)}\b", plain))

@@ -102,7 +102,7 @@ class Day:
         return "left before its answer came"
 
     def leaves_in_the_middle(self):
-        """Leave in the middle of a big answer, most of which is unread."""
+        """Leave in the middle of a big answer, with most of it unread."""
         with self.connect(f"/bytes?count={BIG}") as client:
             client.receive_exactly(10_000)
         return "left in the middle of its answer"

@@ -1,4 +1,4 @@
-"""Runs pytest on a proxy, in a process of its own, and reads from its report what became of each test."""
+"""Runs pytest on a proxy, in a separate process, and reads from its report what became of each test."""
 
 import os
 import pathlib
@@ -24,28 +24,28 @@ class Outcome:
 
     name: str  # with its parameters in brackets
     why: str | None  # it has not passed, or None
-    line: int  # of its own file, at which it has failed, or 0
+    line: int  # of the test's file, where it has failed, or 0
     printed: str  # by the proxy, when it has failed
 
     @property
     def passed(self):
-        """Tell whether it has passed; a skipped test has not."""
+        """Return True if it has passed; a skipped test has not."""
         return self.why is None
 
     @property
     def is_assertion(self):
-        """Tell whether it has failed by an assertion, and not by some other exception."""
+        """Return True if it has failed by an assertion, and not by some other exception."""
         return self.why is not None and self.why.startswith(("AssertionError", "assert "))
 
     @property
     def is_skip(self):
-        """Tell whether it has not failed, but was skipped, or was expected to fail."""
+        """Return True if it has not failed, but was skipped, or was expected to fail."""
         return self.why is not None and self.why.startswith(SKIPPED)
 
 
 def run_pytest(words, patience=PATIENCE):
     """Run pytest with these words, and return what it printed; TimeoutError when it doesn't end."""
-    # Plugins that happen to be installed are of no use here, and looking for them takes a second.
+    # Plugins that happen to be installed are not needed here, and looking for them takes a second.
     path = os.pathsep.join(map(str, (TESTS, SUITE)))  # -p conftest looks there, before pytest reads its file
     environment = os.environ | {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     words = [sys.executable, "-m", "pytest", "-p", "pytest_timeout", "-q", *map(str, words)]

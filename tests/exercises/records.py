@@ -82,7 +82,7 @@ def same_answer(answer, really):
 
 
 def number_in(answer):
-    """Return the number that an answer is, with or without a unit behind it; None when it is no number."""
+    """Return the number that an answer is, with or without a unit after it; None if it is no number."""
     found = re.fullmatch(r"([+-]?\d[\d,_]*(?:\.\d+)?)( ?[a-z%]+)?", plain(answer))
     return float(re.sub("[,_]", "", found[1])) if found else None
 

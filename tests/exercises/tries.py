@@ -3,6 +3,7 @@
 Each is a patch: wrong/MISTAKE.patch or right/WAY.patch in an exercise's directory. It changes the solution, or the
 starter if it says `on: starter`. Above the diff stands a sentence, and in a wrong one `task:`, the letter of the task
 that refuses it, and `says:`, words that a student is then shown. Some are refused by one task or another: `task: ab`.
+One that says `plain: yes` is the one that a plain run of the tests judges, in place of the first task's first.
 """
 
 import contextlib

@@ -27,15 +27,15 @@ MOST_CPU = 4  # seconds of processor time, of a program that should wait: more i
 LOOK = 0.5  # seconds for which we look whether a proxy is busy
 LOOKS = 20  # in that time
 NOTHING = "nothing"  # what a program has printed that has not printed anything
-TRIES = 3  # of a task that came too late, before it counts: the machine may have been busy
-BUSY = 0.5  # the share of a processor that a proxy with nothing to do does not use
+TRIES = 2  # of a task that came too late, before it counts: the machine may have been busy
+BUSY = 0.9  # the share of these looks at which an endless loop is running, or waits for a processor
 
 
 class Work:
     """One student's directory."""
 
     def __init__(self, directory, part):
-        """Take it; nothing is started yet."""
+        """Start nothing yet."""
         self.directory = pathlib.Path(directory).resolve()
         self.part = part  # the number of the part that it is a copy of
         self.notes = {}  # what has been said with sent() and came_back()
@@ -133,7 +133,7 @@ class Work:
             raise AssertionError(f"something else. Hint: {hint}")
 
     def run_on_config(self, text):
-        """Run the student's rsp.py to its end, on a config of which it has to complain; return the finished process."""
+        """Run the student's rsp.py to its end, on a config that it has to refuse; return the finished process."""
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as config:
             config.write(text)
             config.flush()
@@ -167,7 +167,7 @@ class Work:
     def run_test(self, test, *arguments, command=None):
         """Run one test of the shared suite that asks for start_proxy, and perhaps for more arguments, in this process.
 
-        Faster than run_suite. Raises AssertionError with the test's docstring as a hint where it has none of its own.
+        Faster than run_suite. Raises AssertionError with the test's docstring as a hint where it has no hint.
         """
 
         def start_proxy(backend, **options):
@@ -262,7 +262,7 @@ class Attack:
         return self.output.read()
 
     def is_alive(self):
-        """Tell whether it is still running."""
+        """Return True if it is still running."""
         return self.process.poll() is None
 
     def wait(self):
@@ -305,7 +305,7 @@ def cpu_seconds(program):
 
 
 def is_busy(program):
-    """Tell whether a proxy that has no client any more never waits: it uses a processor, or would if it got one."""
+    """Return True if a proxy that has no client any more never waits: it uses a processor, or would if it got one."""
     if not isinstance(program, Proxy):
         return False
     looks = []

@@ -37,7 +37,7 @@ class LiveBackend:
         self.rate = None  # bytes a second that an upload is read at; None: as fast as they come
         self.accepting = asyncio.Event()
         self.accepting.set()
-        self.connections = {}  # the client's port -> what is told of it
+        self.connections = {}  # the client's port -> what is shown of it
         self.sockets = {}  # the client's port -> its socket
 
     async def run(self):

@@ -65,7 +65,7 @@ class Side:
         self.lost = 0  # bytes that were read for it, and went nowhere
         self.gaps = []  # where in its bytes: [from, to], in the order of the answer or request
         self.armed = None  # the events that epoll watches for; None: it knows nothing of this socket
-        self.port = None  # by which the other end can be found
+        self.port = None  # the other end is found by this
         self.closed = False
         self.stuck_since = None  # when it was first seen to be able to read on, without doing so
 
@@ -95,7 +95,7 @@ class Inspector:
     # --- what the recorder's classes call ---------------------------------------------------------------
 
     def call(self, sock, name, function, *arguments, **details):
-        """Make a call on a socket, note what came of it, and return its result."""
+        """Make a call on a socket, note its result, and return that."""
         if not self.has_loop and name != "close":
             self.hold_before(sock, name)
         try:
@@ -159,7 +159,7 @@ class Inspector:
         return self.clients
 
     def place(self):
-        """Return file, line and function of the program's own that is running."""
+        """Return file, line and name of the program's own function that is running."""
         frame = sys._getframe(2)
         while frame is not None and os.path.dirname(frame.f_code.co_filename) != self.directory:
             frame = frame.f_back
@@ -302,7 +302,7 @@ class Inspector:
     # --- the other end ----------------------------------------------------------------------------------
 
     def send(self, frame):
-        """Send one frame; when nobody listens any more, the program ends."""
+        """Send one frame; when the other end has gone, the program ends."""
         try:
             self.channel.sendall(json.dumps(frame).encode() + b"\n")
         except OSError:

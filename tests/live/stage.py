@@ -35,7 +35,7 @@ class OrderError(Exception):
 
 
 class LiveClient:
-    """One client: its socket, how fast it reads, and what has come of it."""
+    """One client: its socket, how fast it reads, and what it has received."""
 
     def __init__(self, number, port):
         """Be client `number` of the proxy on a port; start() connects."""

@@ -772,7 +772,7 @@ FILLED = """
 def check_explained(command, tmp_path, config, *words):
     """Check that a config with these lines is refused, in one line that has these words."""
     if not command.takes_config:
-        pytest.skip("it takes no config, so it can't be told of several backends")
+        pytest.skip("it takes no config, so it can't be given several backends")
     text = f'listenPort = "{{port}}"\n{config}\n'
     run = run_briefly(Command(command.words, text).fill_in(free_port(), HOST, free_port(), tmp_path))
     check_one_line(run, *words)

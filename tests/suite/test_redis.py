@@ -137,7 +137,7 @@ def test_without_a_port_a_member_is_at_the_usual_one(start_redis, redis, tls):
 
 @behaviour("follows redis")
 def test_a_name_without_a_set_gets_the_default_one(start_redis, redis, one, two):
-    """hostnames:httpDefault:backends, before the config's default; nobody gets it by asking for httpDefault."""
+    """hostnames:httpDefault:backends, before the config's default; no client gets it by asking for httpDefault."""
     proxy = start_redis(redis, {"default": two}, tracks=False)
     assert ask(proxy, "a.test").site == "two"
     redis.set_backends("httpDefault", one)

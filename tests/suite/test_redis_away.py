@@ -253,6 +253,7 @@ def test_without_the_right_password_one_line_says_so(start_redis, one, password)
         proxy = start_redis(redis.port, {"config.test": one}, {"password": password} if password else {})
         check_complaint(proxy, "NOAUTH" if password is None else "WRONGPASS", f"{HOST}:{redis.port}")
         assert password is None or password not in proxy.errors().replace("WRONGPASS", "")
+        assert ".." not in proxy.errors(), "redis's own message ends with a full stop, or not"
         assert ask(proxy, "config.test").site == "one"
         assert ask(proxy, "a.test").status == 503
 

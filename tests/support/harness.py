@@ -524,7 +524,8 @@ def request(url, method="GET", session=None, timeout=PATIENCE, **options):
         talk.heard(response.content)
         return response
     except requests.RequestException as error:
-        note_request(talk, error.request)
+        whole = requests.Request(method, url, options.get("headers"), data=options.get("data"))
+        note_request(talk, error.request or whole.prepare())  # an answer that breaks in its middle comes without
         raise AssertionError(
             f"{method} {url} got no whole answer: {plain_reason(error, timeout)}. "
             "Hint: did the proxy close the connection, or is another client being served?"
@@ -548,6 +549,7 @@ def plain_reason(error, timeout):
         "Connection refused": "no server listens on that port",
         "reset by peer": "the connection was reset",
         "without response": "the connection was closed without a word",
+        "Connection broken": "it ended in the middle, or was damaged on its way",
     }
     return next((plain for words, plain in reasons.items() if words in str(error)), str(error))
 

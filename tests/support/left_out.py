@@ -55,7 +55,7 @@ class LeftOut:
         self.tests = 0
         self.without_ipv6 = 0  # tests
         self.expected_failures = 0
-        self.on_request = {}  # lines about what nobody has asked for, as keys
+        self.on_request = {}  # lines about what was not asked for, as keys
         self.programs = collections.Counter()  # program -> how many tests were left out for it
 
     def pytest_runtest_setup(self, item):

@@ -49,7 +49,7 @@ def harms_nobody_in_part_2(work):
         proxy = work.start_part(2, backend)
         begin_attack(work, proxy)
         answer = ask(work, proxy)
-    assert answer, "nobody is served in part 2 either. Hint: keep a connection, don't end the program"
+    assert answer, "no client is served in part 2 either. Hint: keep a connection, don't end the program"
 
 
 def ends_with_the_attack(work):

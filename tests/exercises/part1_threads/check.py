@@ -1,7 +1,7 @@
 """Checks that part 1 serves clients at the same time, and still cleans up."""
 
 from ordinary import life_goes_on
-from suite.test_behaviours import test_an_idle_client_holds_up_nobody as idle_client
+from suite.test_behaviours import test_an_idle_client_holds_up_no_other_client as idle_client
 from suite.test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
 from suite.test_behaviours import test_no_file_descriptor_stays_open as no_file_descriptor
 from support.peers import connect_and_be_turned_away, free_port, wait_until
@@ -21,13 +21,13 @@ def four_at_once(work):
 
 def cleans_up(work):
     """After fifty clients, some of them gone in the middle, no descriptor stays open."""
-    work.sent("GET from fifty clients; ten of them break off")
+    work.sent("GET from fifty clients; ten of them disconnect")
     work.run_test(no_file_descriptor)
 
 
 def one_line_each(work):
     """While the backend is down, each client costs one line in the log, and no traceback."""
-    work.sent("three clients, while nobody listens at the backend's port")
+    work.sent("three clients, while nothing listens on the backend's port")
     proxy = work.start(free_port())
     for _ in range(3):
         connect_and_be_turned_away(proxy.port)

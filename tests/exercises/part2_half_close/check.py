@@ -46,7 +46,7 @@ def is_quiet(work):
 
 
 def leaves_nothing_open(work):
-    """After ten half-closed clients, ten that were reset, and ten of which both is true, no descriptor stays open."""
+    """After ten half-closed clients, ten that were reset, and ten that did both, no descriptor stays open."""
     work.sent("ten times hello and a half-close, ten times hello and a reset, ten times all of that")
     with EchoBackend() as backend:
         proxy = work.start(backend)

@@ -33,12 +33,21 @@ def in_turn(work):
         assert counts == [3, 3], "not in turn. Hint: call the function once for each client"
 
 
+def without_hint(error):
+    """Return what an error says, without its hint."""
+    return str(error).partition(". Hint: ")[0]
+
+
 def by_address(work):
     """The function gets the client's address, and a plain string or number works as before."""
     with EchoBackend() as backend:
         function = "function backendPort(address) if address == '127.0.0.1' then return {backend_port} end end"
         for config in (function, 'backendPort = "{backend_port}"', "backendPort = {backend_port}"):
-            say_hello(start(work, backend, config))
+            try:
+                say_hello(start(work, backend, config))
+            except AssertionError as error:
+                hint = "call it with the client's address, a string" if config == function else "as it was before"
+                raise AssertionError(f"no echo: {without_hint(error)}. Hint: {hint}") from None
         work.came_back("an echo, with each of the three")
 
 

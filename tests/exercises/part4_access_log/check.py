@@ -41,7 +41,7 @@ def ends_well(work):
 
 def ends_badly(work):
     """So does one in which a client vanishes, and one whose backend is down: 0 bytes down."""
-    work.sent("a download that is broken off; then a request, while nobody listens at the backend's port")
+    work.sent("a download that is cut short; then a request, while nothing listens on the backend's port")
     with HttpBackend() as backend:
         proxy = work.start(backend)
         with proxy.connect() as client:

@@ -83,7 +83,7 @@ def reset(work):
             really = "reset"
     work.sent("a request, and the end of it; then the backend resets")
     work.came_back(f"the client saw: {really}")
-    work.compare(answer, really, "what would a clean end make of an answer that broke off?")
+    work.compare(answer, really, "what would a clean end make of an answer that was cut short?")
 
 
 TASKS = [order, sockets, reset]

@@ -11,7 +11,7 @@ COUNT = 200 * MEGABYTE  # bytes that each client asks for
 
 @contextlib.contextmanager
 def stalled_clients(work, count):
-    """Yield a proxy, its clients, none of which reads, and by how much its memory has grown, in MB."""
+    """Yield a proxy, its clients, which never read, and by how much its memory has grown, in MB."""
     with StreamingBackend(COUNT) as backend, contextlib.ExitStack() as clients:
         proxy = work.start(backend)
         before = proxy.memory()

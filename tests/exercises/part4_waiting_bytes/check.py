@@ -9,6 +9,7 @@ from support.peers import LONG_PATIENCE, SMALL_BUFFER, StreamingBackend, wait_un
 
 LINE = re.compile(r"(\d+) bytes wait in (\d+) of (\d+) write buffers?$", re.MULTILINE)
 LIMIT = 262144  # bytes that may wait for one side
+ENDED = "SIGUSR1 has ended the proxy. Hint: what wakes the loop, and what does SignalHandler do then?"
 COUNT = 20_000_000  # bytes of an answer
 
 
@@ -19,11 +20,19 @@ def ask(work, proxy):
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not proxy.is_alive() or len(LINE.findall(proxy.errors())) > before, "a line on stderr", 2)
     work.came_back(f"on stderr: {proxy.errors()}")
-    assert proxy.is_alive(), (
-        "SIGUSR1 has ended the proxy. Hint: what wakes the loop, and what does SignalHandler do then?"
-    )
+    assert proxy.is_alive(), ENDED
     assert len(LINE.findall(proxy.errors())) > before, "no such line. Hint: 0 bytes wait in 0 of 0 write buffers"
     return tuple(map(int, LINE.findall(proxy.errors())[-1]))
+
+
+def check_serves(proxy):
+    """Raise AssertionError unless the proxy still has a client served."""
+    try:
+        with proxy.connect() as client:
+            client.send(b"20 MB, please")
+            client.receive_exactly(1)
+    except AssertionError:
+        raise AssertionError(ENDED) from None
 
 
 def nobody(work):
@@ -32,6 +41,7 @@ def nobody(work):
     with StreamingBackend(COUNT) as backend:
         proxy = work.start(backend)
         numbers = ask(work, proxy)
+        check_serves(proxy)
         proxy.check_unharmed()
     assert numbers == (0, 0, 0), f"the numbers are {numbers}. Hint: the listening socket is no connection"
 
@@ -73,7 +83,7 @@ def goes_on(work):
         wait_until_still(lambda: len(proxy.errors()), still=0.2)
         count, waiting, _ = ask(work, proxy)
         proxy.check_unharmed()
-    assert (count, waiting) == (0, 0), f"{count} bytes in {waiting} buffers are left. Hint: count anew each time"
+    assert (count, waiting) == (0, 0), f"{count} bytes in {waiting} buffers are left. Hint: count again each time"
 
 
 TASKS = [nobody, one_stalls, goes_on, life_goes_on()]

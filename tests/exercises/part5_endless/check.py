@@ -27,8 +27,8 @@ def others_are_served(work):
 
 
 def everybody_waits(work):
-    """A client from 127.0.0.2 comes, and for a second nobody is served: not that one, not a new client from 127.0.0.1,
-    and not one who has been connected before. Not even SIGTERM ends the proxy."""
+    """A client from 127.0.0.2 comes, and for a second no client is served: not that one, not a new client from
+    127.0.0.1, and not one who has been connected before. Not even SIGTERM ends the proxy."""
     work.sent("a client from 127.0.0.2, while one from 127.0.0.1 is connected, and another one comes")
     with started(work) as proxy, connect(proxy) as connected:
         assert ask(connected), "the client from 127.0.0.1 got no answer. Hint: it is for 127.0.0.2 only"

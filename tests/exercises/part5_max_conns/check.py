@@ -66,8 +66,8 @@ def wrong_values(work):
     """maxConns = 0 is refused, and so is "many": the line begins with backends[1].maxConns. Without maxConns
     there is no limit."""
     for value in (0, "many"):
-        with backends_called("A") as (one,):
-            text = config_text(backend_text(one, maxConns=value)).replace("{port}", "1")
+        with backends_called("AB") as (one, other):  # B has the port on which the proxy would listen: it ends at once
+            text = config_text(backend_text(one, maxConns=value)).replace("{port}", str(other.port))
             work.sent(f"maxConns = {value!r}")
             run = work.run_on_config(text)
         right = run.returncode == 1 and "backends[1].maxConns must be a whole number from 1" in run.stderr

@@ -24,7 +24,7 @@ def one_down(work):
     with backends_called("ABC") as (one, other, backup):
         one.close()
         really = who_serves(start_backends(work, one, other, backend_text(backup, backup=True)), 4)
-    work.sent("four clients, one after another; nobody listens at A's port")
+    work.sent("four clients, one after another; nothing listens on A's port")
     work.came_back(f"answers of {really}")
     work.compare(answer, really, "what does candidates return while one that is no backup is usable?")
 
@@ -50,8 +50,8 @@ def least_connections(work):
 
 
 def by_address(work):
-    """With ip_hash, clients come from 24 addresses. Then C is stopped. Does any of those whom A or B served get another
-    backend, "yes" or "no"?"""
+    """With ip_hash, clients come from 24 addresses. Then C is stopped. Does any client that A or B served get
+    another backend, "yes" or "no"?"""
     answer = work.answer("d")
     with backends_called("ABC") as backends:
         proxy = start_backends(work, *backends, balance="ip_hash", failTimeout=60_000)
@@ -65,7 +65,7 @@ def by_address(work):
     really = "yes" if moved else "no"
     work.sent("a client from each of 24 addresses, before and after C is stopped")
     work.came_back(f"{len(moved)} clients of A or B have moved")
-    work.compare(answer, really, "whose points are passed over, and whom did they serve?")
+    work.compare(answer, really, "whose points are passed over, and which clients did they serve?")
 
 
 TASKS = [in_turn, one_down, least_connections, by_address]

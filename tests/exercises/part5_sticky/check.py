@@ -4,8 +4,10 @@ from ordinary import life_goes_on
 from several import LetterBackend, backends_called, start_config, who_serves
 from support.peers import HOST, LONG_PATIENCE, wait_until
 
-ADDRESSES = [f"127.0.0.{number}" for number in range(1, 25)]
-NEW_ADDRESSES = [f"127.0.1.{number}" for number in range(1, 25)]
+ADDRESSES = [
+    f"127.0.0.{number}" for number in range(1, 28)
+]  # an odd number for each backend, so that taking turns shows
+NEW_ADDRESSES = [f"127.0.1.{number}" for number in range(1, 28)]
 
 
 def first_letters(proxy, addresses, times=2):
@@ -35,16 +37,16 @@ def wait_for(proxy, backend, state):
 
 
 def stays(work):
-    """Clients from 24 addresses come three times each, and each address has the same backend all three times."""
-    work.sent("72 clients, from 24 addresses")
+    """Clients from 27 addresses come three times each, and each address has the same backend all three times."""
+    work.sent("81 clients, from 27 addresses")
     with backends_called("ABC") as backends:
         letters = first_letters(start_config(work, "config.lua", *backends), ADDRESSES, times=3)
         work.came_back(f"addresses: {shares(letters)}")
 
 
 def spread(work):
-    """The addresses are spread: each of the three backends has at least four of the 24."""
-    work.sent("24 clients, from as many addresses")
+    """The addresses are spread: each of the three backends has at least four of the 27."""
+    work.sent("27 clients, from as many addresses")
     with backends_called("ABC") as backends:
         proxy = start_config(work, "config.lua", *backends)
         letters = {address: who_serves(proxy, 1, source=address) for address in ADDRESSES}
@@ -56,7 +58,7 @@ def spread(work):
 
 def moves(work):
     """B goes down: its addresses move, each to one other backend, all others stay where they are."""
-    work.sent("clients from 24 addresses, before and after B goes down")
+    work.sent("clients from 27 addresses, before and after B goes down")
     with backends_called("ABC") as backends:
         proxy = start_config(work, "config.lua", *backends)
         before = first_letters(proxy, ADDRESSES)
@@ -74,8 +76,8 @@ def check_others_stay(before, after, gone):
 
 
 def comes_back(work):
-    """B comes back: it gets new addresses, at least four of 24, and whoever has moved stays where it is now."""
-    work.sent("24 clients, when B is down; then B comes back: the same ones again, and 24 from other addresses")
+    """B comes back: it gets new addresses, at least four of 27, and whoever has moved stays where it is now."""
+    work.sent("27 clients, when B is down; then B comes back: the same ones again, and 27 from other addresses")
     with backends_called("ABC") as backends:
         proxy = start_config(work, "config.lua", *backends)
         first_letters(proxy, ADDRESSES, times=1)
@@ -87,7 +89,7 @@ def comes_back(work):
             after, new = first_letters(proxy, ADDRESSES), first_letters(proxy, NEW_ADDRESSES)
         work.came_back(f"old addresses: {shares(after)}; new ones: {shares(new)}")
         check_others_stay(before, after, "B")
-        assert list(new.values()).count("B") >= 4, "B has too few of them. Hint: ask `up` anew for each new address"
+        assert list(new.values()).count("B") >= 4, "B has too few of them. Hint: ask `up` again for each new address"
 
 
 def sticky(work, backend):

@@ -1,4 +1,4 @@
-"""Checks that a config shows the new shop to those who want it, and to a quarter of the others."""
+"""Checks that a config shows the new shop to visitors who want it, and to a quarter of the others."""
 
 import contextlib
 import random
@@ -87,13 +87,13 @@ def by_address(work):
             if letter == "B":
                 answer = who_serves(work, port, SHOP, "try=old", source)
                 assert answer == "A", "not the old shop. Hint: they have chosen"
-    work.sent(f"requests for the shop from {COUNT} addresses, twice; then with try=old from those that got B")
+    work.sent(f"requests for the shop from {COUNT} addresses, twice; then with try=old from the ones that got B")
     work.came_back(f"{count} addresses get B, {first.count('A')} get A; with try=old all get A")
 
 
 def others(work):
-    """Others are served as before: C gets those who ask for it, with the cookie too; TLS clients of the shop, whose
-    cookies nobody can read, all get A; and the log stays empty."""
+    """Others are served as before: C gets the clients that ask for it, with the cookie too; TLS clients of the shop,
+    whose cookies can't be read, all get A; and the log stays empty."""
     with ports(work) as (port, tls_port):
         for source in ADDRESSES[::8]:
             for cookies in (None, "try=new"):

@@ -68,7 +68,7 @@ def not_served_in_the_clear(work):
             work.sent(what)
             work.came_back(brief(came_back))
             assert came_back == expected, (
-                f"not served by {expected.decode()}. Hint: whom does the mark concern, and where?"
+                f"not served by {expected.decode()}. Hint: which hosts does the mark concern, and on which port?"
             )
 
 

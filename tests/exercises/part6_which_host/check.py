@@ -11,20 +11,20 @@ SERVER_NAMES = ["shop.example", "EU.Shop.Example", "x.eu.shop.example", None]
 
 
 def letters(answers):
-    """Return who has answered, a letter each, and "-" for those who were refused."""
+    """Return who has answered, a letter each, and "-" for a client that was refused."""
     words = [brief(answer) for answer in answers]
     return "".join(word if len(word) == 1 else "-" for word in words)
 
 
 def by_host_header(work):
-    """Six requests, each on a connection of its own, have the Hosts SHOP.example:8080, www.shop.example. (with the
+    """Six requests, each on its own connection, have the Hosts SHOP.example:8080, www.shop.example. (with the
     dot), de.eu.shop.example, eu.shop.example, a.b.eu.shop.example and myshop.example. Who serves them? A text like
     "AAB-CC"."""
     answer = work.answer("a")
     with backends_called("ABC") as backends:
         proxy, _ = start_by_name(work, CONFIG, *backends)
         really = letters(ask_for(proxy.port, request_text(host)) for host in HOSTS)
-    work.sent("six requests, each on a connection of its own")
+    work.sent("six requests, each on its own connection")
     work.came_back(f"answers of {really}")
     work.compare(answer, really, "which names are the same, and which of the three comes first?")
 

@@ -23,9 +23,7 @@ def both_ports(work):
 def check_page(answer):
     """Raise AssertionError unless an answer is the page for who speaks HTTP at the TLS port."""
     text = answer.decode("latin-1").lower()
-    assert brief(answer) == "400", (
-        "no page with status 400. Hint: by which byte can you tell a request from a record of TLS's?"
-    )
+    assert brief(answer) == "400", "no page with status 400. Hint: which byte tells a request from a TLS record?"
     head, _, body = text.partition("\r\n\r\n")
     assert "\r\nconnection: close" in head, "it does not say Connection: close. Hint: `error_page` does all of that"
     assert "https" in body, f"it does not say https: {body.strip()}. Hint: tell people what to type"

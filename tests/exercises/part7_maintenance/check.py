@@ -43,11 +43,11 @@ def closed(work):
                 work, proxy, SHOP, "C", "`exists` tells whether there is a key, and `route` returns the name of a host"
             )
         redis.client.delete(KEY)
-        expect(work, proxy, SHOP, "A", "ask anew for each request")
+        expect(work, proxy, SHOP, "A", "ask again for each request")
         redis.client.set(KEY, "a moment", px=SHORT)
-        expect(work, proxy, SHOP, "C", "ask anew for each request")
+        expect(work, proxy, SHOP, "C", "ask again for each request")
         wait_until(lambda: not redis.client.exists(KEY), "the key has expired")
-        expect(work, proxy, SHOP, "A", "ask anew for each request")
+        expect(work, proxy, SHOP, "A", "ask again for each request")
 
 
 def others(work):
@@ -72,11 +72,11 @@ def staff(work):
         for is_member, letter in ((False, "C"), (True, "A"), (False, "C")):
             (redis.client.sadd if is_member else redis.client.srem)("maintenance:staff", STAFF)
             expect(work, proxy, SHOP, letter, "SISMEMBER tells whether an address is in a set: 1 or 0", source=STAFF)
-            expect(work, proxy, SHOP, "C", "only those who are in the set")
+            expect(work, proxy, SHOP, "C", "only the addresses in the set")
 
 
 def without_redis(work):
-    """When redis has been killed, the shop is open, and nobody waits: A, at once. When it is stopped (kill -STOP), A
+    """When redis has been killed, the shop is open, without a wait: A, at once. When it is stopped (kill -STOP), A
     comes after one second, not two, for those in the set and for all others."""
     with started(work) as (redis, proxy):
         redis.client.set(KEY, "")
@@ -89,7 +89,7 @@ def without_redis(work):
                 assert seconds < 1 + AT_ONCE, (
                     "too slow. Hint: which of the two questions is superfluous, most of the time?"
                 )
-        assert who_serves(proxy, SHOP) == "C", "after that, C was to come. Hint: ask anew for each request"
+        assert who_serves(proxy, SHOP) == "C", "after that, C was to come. Hint: ask again for each request"
         redis.kill()
         wait_until(lambda: "No connection to redis" in proxy.errors(), "the proxy has noticed")
         seconds = expect(work, proxy, SHOP, "A", "without an answer, it is nil; leave the choice as it is")

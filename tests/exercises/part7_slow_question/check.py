@@ -1,4 +1,4 @@
-"""Checks that a route which asks redis too much makes everybody wait while redis hangs, and that one need not."""
+"""Checks that a route which asks redis too much makes all clients wait while redis hangs, and that one need not."""
 
 import concurrent.futures
 import contextlib
@@ -31,7 +31,7 @@ def ask_together(proxy, *hosts):
 
 
 def told(answers):
-    """Return in words who was served by whom, and when."""
+    """Return in words which backend served each site, and when."""
     return ", ".join(f"{host}: {letter} after {seconds:.1f} s" for host, (letter, seconds) in answers.items())
 
 
@@ -58,7 +58,7 @@ def everybody_waits(work):
         work.came_back(told(answers))
         for host, (letter, seconds) in answers.items():
             assert letter == SITES[host], f"not {SITES[host]}. Hint: return nil, and the choice is left as it is"
-            assert seconds > LONG, "too soon. Hint: what does one question cost when nobody answers it?"
+            assert seconds > LONG, "too soon. Hint: what does one question cost when no answer comes?"
 
 
 def the_loop_goes_on(work):
@@ -82,7 +82,7 @@ def the_loop_goes_on(work):
             f"the slowest piece took {1000 * slowest:.0f} ms; the other request took {other.result()[1]:.1f} s"
         )
         assert waited, "the other request did not have to wait. Hint: task (b) comes first"
-        assert slowest < AT_ONCE, "the upload had to wait. Hint: nobody but those who ask should"
+        assert slowest < AT_ONCE, "the upload had to wait. Hint: only the clients whose request asks redis should"
 
 
 def need_not_be(work):
@@ -98,10 +98,12 @@ def need_not_be(work):
             answers = ask_together(proxy, *SITES, "www.localhost")
         work.came_back(told(answers))
         for host, letter in SITES.items():
-            assert answers[host][0] == letter, f"{host} is not served by {letter}. Hint: it stands in the config"
+            assert answers[host][0] == letter, f"{host} is not served by {letter}. Hint: it is in the config"
             assert answers[host][1] < AT_ONCE, f"{host} has to wait. Hint: which names can't be an alias?"
         letter, seconds = answers["www.localhost"]
-        assert letter in ("404", "503"), "www.localhost is served. Hint: by whom, if nobody knows what it stands for?"
+        assert letter in ("404", "503"), (
+            "www.localhost is served. Hint: which backend could it be, while the alias is unknown?"
+        )
         assert seconds < LONG, "www.localhost waits too long. Hint: one question about it is enough"
 
 

@@ -18,7 +18,7 @@ def started(work):
 
 
 def letters(answers):
-    """Return who has answered, a letter each, and "-" for those who were refused."""
+    """Return who has answered, a letter each, and "-" for a client that was refused."""
     return "".join(word if len(word) == 1 else "-" for word in answers)
 
 
@@ -105,7 +105,7 @@ def away(work):
     work.sent("three requests, the first while there is no redis")
     work.came_back(really)
     work.compare(
-        answer, really, "what stays in force without redis, and what can a new redis have told of the time between?"
+        answer, really, "what still holds without redis, and what can a new redis know about the time between?"
     )
 
 

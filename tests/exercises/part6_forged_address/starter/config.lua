@@ -1,4 +1,4 @@
--- A site behind a load balancer, 127.0.0.2, which says in X-Forwarded-For for whom it asks. So it has to be trusted.
+-- A site behind a load balancer, 127.0.0.2, which says in X-Forwarded-For who it asks for. So it has to be trusted.
 listenPort = os.getenv("RSP_LISTEN_PORT") or "8000"
 trustedProxies = {"127.0.0.0/8"}
 

@@ -1,4 +1,4 @@
--- Two sites that stand in the config, so nothing about them has to be asked for. Without the environment's ports: 8000 and 6379.
+-- Two sites that are in the config, so nothing about them has to be asked for. Without the environment's ports: 8000 and 6379.
 listenPort = os.getenv("RSP_LISTEN_PORT") or "8000"
 
 redis = {address = "127.0.0.1", port = os.getenv("RSP_REDIS_PORT") or "6379"}

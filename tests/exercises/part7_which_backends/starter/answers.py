@@ -1,4 +1,4 @@
-"""What redis says, and what is in force: your predictions, each before you run anything."""
+"""What redis says, and what holds: your predictions, each before you run anything."""
 
 a = None  # six letters
 b = None  # five letters
