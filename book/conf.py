@@ -26,11 +26,11 @@ exclude_patterns = ["book/_build"]
 html_theme = "furo"
 html_static_path = ["_static", "../tests/live/recordings"]  # the recorded scenes play in the parts' pages
 html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 html_extra_path = ["_extra"]  # the first page, which leads to the book
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
-pygments_style, pygments_dark_style = "friendly", "monokai"
 
 myst_enable_extensions = ["attrs_inline", "attrs_block"]
 myst_heading_anchors = 4
