@@ -43,7 +43,7 @@ print(json.dumps({"names": names, "drawn": drawn, "kept": kept}))
 
 @pytest.fixture(scope="module")
 def pages():
-    """What the book says of its pages; in a process of its own, since its module has a common name."""
+    """What the book says of its pages; in its own process, since its module has a common name."""
     run = subprocess.run(
         [sys.executable, "-c", PAGES], cwd=BOOK, capture_output=True, text=True, timeout=60, check=True
     )

@@ -328,7 +328,7 @@ def test_what_cannot_be_meant_is_one_clear_line(words, complaint):
 
 
 class HalfAnAnswer(Backend):
-    """Breaks off in the middle of a chunk."""
+    """Disconnects in the middle of a chunk."""
 
     def serve(self, connection):
         """Say that 255 bytes follow, and send five."""

@@ -67,7 +67,6 @@ ALLOWED = [
     ("tests/suite/report_card.py", "unless somebody asks for its tracebacks"),
     ("tests/live/inspector.py", "in place of python's."),
     ("part6_hosts/README.md", "which of them is for whom"),
-    ("tests/exercises/museum/README.md", "begun_anew"),  # a bug's name
 ]
 
 # Not read again yet.
