@@ -248,6 +248,16 @@ def test_a_step_is_laid_out(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("part", parts_with_steps())
+def test_a_map_shows_what_the_command_prints(part, tmp_path):
+    """The example at the head of steps/README.md is what a reader sees, who starts in the top directory."""
+    page = (ROOT / PARTS[part] / "steps" / "README.md").read_text()
+    shown = re.search(r"^```console\n\$ python tests/steps.py (lay-out \S+) (\S+)\n(.*?)^```$", page, re.M | re.DOTALL)
+    assert shown, "the map shows no python tests/steps.py lay-out, with what it prints"
+    ran = command(*shown[1].split(), tmp_path / shown[2])
+    assert ran.stdout.replace(f"{tmp_path}/", "") == shown[3], ran.stderr
+
+
 @pytest.mark.parametrize(
     "words, complaint",
     [
