@@ -36,7 +36,7 @@ from support.steps import (
 STEPS = all_steps()
 FEW_LINES = 145  # that a step adds or takes away, where that can be: two screens and a half
 MOST_LINES = 180  # that it may
-PATIENCE = 240  # seconds that the tests of a step may take
+PATIENCE = 900  # seconds that the tests of a step may take
 NOT_RUN = "Not run: what each step is the first to pass. On request: pytest tests/course/test_steps.py --step all"
 ROOM = "no row turns to yes"  # in the page of a step that only makes room for the next ones
 PORT = re.compile(r"\b(?:80[0-9]{2}|84[0-9]{2}|63[0-9]{2})\b(?!/)")  # what the pages use, and run on others here
@@ -149,18 +149,20 @@ def results_of(files, directory, tests):
     return results
 
 
+@pytest.mark.timeout(PATIENCE)
 @pytest.mark.on_request("--step")
 def test_a_step_passes_what_it_is_for(chosen, tmp_path):
-    """It serves requests, and passes the rows and tests that its patch's head names."""
-    claims = shown_by(chosen)
-    base = [test for row, test in suite_tests() if row == "serves requests"][:1]
-    wanted = base + [test for tests in claims.values() for test in tests]
-    results = results_of(files_after(chosen), tmp_path / "step", wanted)
+    """It serves requests, and passes the rows and tests that its patch's head names, and those of the steps before."""
+    wanted = [test for row, test in suite_tests() if row == "serves requests"][:1]
+    for step in steps_of(chosen.part)[: chosen.number]:
+        wanted += [test for tests in shown_by(step).values() for test in tests]
+    results = results_of(files_after(chosen), tmp_path / "step", dict.fromkeys(wanted))
     assert {where(test.name) for test in results} == set(map(where, wanted))
     for test in results:
         assert test.passed, f"step {chosen.name} does not pass {test.name}: {test.why}"
 
 
+@pytest.mark.timeout(PATIENCE)
 @pytest.mark.on_request("--step")
 def test_the_step_before_fails_it(chosen, tmp_path):
     """Of each row that a step is the first to pass, the one before fails a test, and each test that is named."""
@@ -244,6 +246,16 @@ def test_a_step_is_laid_out(tmp_path):
         f"Check it:     pytest tests --proxy '{directory}/rsp.py'",
         "Beside it:    python tests/steps.py lay-out 4.2 my_step2",
     ]
+
+
+@pytest.mark.parametrize("part", parts_with_steps())
+def test_a_map_shows_what_the_command_prints(part, tmp_path):
+    """The example at the head of steps/README.md is what a reader sees, who starts in the top directory."""
+    page = (ROOT / PARTS[part] / "steps" / "README.md").read_text()
+    shown = re.search(r"^```console\n\$ python tests/steps.py (lay-out \S+) (\S+)\n(.*?)^```$", page, re.M | re.DOTALL)
+    assert shown, "the map shows no python tests/steps.py lay-out, with what it prints"
+    ran = command(*shown[1].split(), tmp_path / shown[2])
+    assert ran.stdout.replace(f"{tmp_path}/", "") == shown[3], ran.stderr
 
 
 @pytest.mark.parametrize(
