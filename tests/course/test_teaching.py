@@ -106,6 +106,12 @@ def test_no_page_names_an_exercise_that_is_gone(page):
     assert not unknown, f"{short(page)} names {sorted(unknown)}. Hint: was an exercise renamed?"
 
 
+def test_the_students_transcript_is_a_cards():
+    """What the students' page shows of a check is what the card shows."""
+    shown = re.search(r"^```text\n(\(b\) not yet.*?)^```$", STUDENTS_PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    assert shown in cards.Exercise("part1_threads").card, "Hint: copy it again from the card of part1_threads"
+
+
 # --- how the pages read ------------------------------------------------------------------------------
 
 
@@ -162,9 +168,9 @@ def test_code_on_the_slides_is_the_parts_own():
 
 
 @pytest.mark.needs("chromium", "chromedriver")
-def test_slides_fit_the_screen_and_the_handout_one_sheet(tmp_path):
+def test_slides_fit_the_screen_and_the_handout_one_sheet(tmp_path_factory):
     """On a screen of 4:3 nothing is cut off, and printing gives ten pages; the handout is one sheet of A4."""
-    with Browser(tmp_path) as browser:
+    with Browser(tmp_path_factory.mktemp("chromium")) as browser:  # a short path: there is a socket in it
         browser.get((KIT / "slides.html").as_uri())
         sizes = "return [...document.querySelectorAll('section, pre')].map(e => [e.scrollHeight - e.clientHeight, "
         sizes += "e.scrollWidth - e.clientWidth, e.textContent.trim().slice(0, 40)])"
