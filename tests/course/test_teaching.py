@@ -1,5 +1,6 @@
 """The students' page, the teacher's page and the kit hold true: tables, minutes, names, commands, code."""
 
+import base64
 import html
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import cards
 import tables
 from behaviours import BEHAVIOURS
+from support.browser import Browser
 from support.parts import ROOT
 from support.peers import free_ports
 from support.shell import renumber, run
@@ -104,6 +106,12 @@ def test_no_page_names_an_exercise_that_is_gone(page):
     assert not unknown, f"{short(page)} names {sorted(unknown)}. Hint: was an exercise renamed?"
 
 
+def test_the_students_transcript_is_a_cards():
+    """What the students' page shows of a check is what the card shows."""
+    shown = re.search(r"^```text\n(\(b\) not yet.*?)^```$", STUDENTS_PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    assert shown in cards.Exercise("part1_threads").card, "Hint: copy it again from the card of part1_threads"
+
+
 # --- how the pages read ------------------------------------------------------------------------------
 
 
@@ -157,6 +165,26 @@ def test_code_on_the_slides_is_the_parts_own():
         source = "\n" + re.sub(r"^ +", "", (ROOT / file).read_text(), flags=re.MULTILINE)
         code = "\n" + re.sub(r"^ +", "", html.unescape(block), flags=re.MULTILINE)
         assert code in source, f"slides.html shows code that isn't in {file}. Hint: copy it again:\n{block}"
+
+
+@pytest.mark.needs("chromium", "chromedriver")
+def test_slides_fit_the_screen_and_the_handout_one_sheet(tmp_path_factory):
+    """On a screen of 4:3 nothing is cut off, and printing gives ten pages; the handout is one sheet of A4."""
+    with Browser(tmp_path_factory.mktemp("chromium")) as browser:  # a short path: there is a socket in it
+        browser.get((KIT / "slides.html").as_uri())
+        sizes = "return [...document.querySelectorAll('section, pre')].map(e => [e.scrollHeight - e.clientHeight, "
+        sizes += "e.scrollWidth - e.clientWidth, e.textContent.trim().slice(0, 40)])"
+        cut = [words for down, right, words in browser.execute_script(sizes) if down > 1 or right > 1]
+        assert not cut, f"too long for a slide: {cut}. Hint: fewer words"
+        assert pages_printed(browser) == SLIDES
+        browser.get((KIT / "handout.html").as_uri())
+        assert pages_printed(browser) == 1
+
+
+def pages_printed(browser):
+    """Return how many pages a browser would print of what it shows, at the size that the page asks for."""
+    document = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"])
+    return len(re.findall(rb"/Type\s*/Page\b", document))
 
 
 # --- the script --------------------------------------------------------------------------------------
