@@ -123,7 +123,7 @@ class Day:
         """Raise AssertionError when a client has left something behind, or has ended the proxy."""
         with contextlib.suppress(AssertionError):
             wait_until(lambda: self.is_broken() or self.is_as_usual(), "the sockets are closed", CLOSING)
-        assert not self.is_broken(), f"a client {what}, and the proxy broke down: {self.error()}. Hint: {hint}"
+        assert not self.is_broken(), f"a client {what}, and the proxy crashed: {self.error()}. Hint: {hint}"
         if not self.is_as_usual():
             more = self.proxy.open_files() - self.usual
             raise AssertionError(

@@ -27,7 +27,8 @@ MOST_CPU = 4  # seconds of processor time, of a program that should wait: more i
 LOOK = 0.5  # seconds for which we look whether a proxy is busy
 LOOKS = 20  # in that time
 NOTHING = "nothing"  # what a program has printed that has not printed anything
-TRIES = 2  # of a task that came too late, before it counts: the machine may have been busy
+TRIES = 2  # of a task that found something too slow: the machine may have been busy
+TRIES_WHEN_BUSY = 5  # of a task that could not judge, since the machine was too busy
 BUSY = 0.9  # the share of these looks at which an endless loop is running, or waits for a processor
 
 
@@ -84,7 +85,7 @@ class Work:
         status = proxy.process.poll()
         assert status is None, f"rsp.py ended at once, with exit status {status}. Hint: start it yourself"
         if not is_listening(proxy.port):
-            if cpu_seconds(proxy) > MOST_CPU:
+            if cpu_seconds(proxy) > MOST_CPU or never_sleeps(proxy):
                 self.give_up("rsp.py", f"{endless(proxy)}, and no open port. Hint: which loop comes before listen?")
             raise AssertionError(f"after {START_PATIENCE} s rsp.py does not listen yet. Hint: what does it wait for?")
 
@@ -197,19 +198,20 @@ class Work:
 
     def run_task(self, task):
         """Run one task; return None when it is done, or what is wrong, and a dict of what was sent and came back."""
-        for _ in range(TRIES):
-            complaint, notes, is_late = self.try_task(task)
-            if not is_late:
-                break
+        tries = 1
+        complaint, notes, most_tries = self.try_task(task)
+        while tries < most_tries:
+            tries += 1
+            complaint, notes, most_tries = self.try_task(task)
         return complaint, notes
 
     def try_task(self, task):
-        """Run one task once; return what run_task does, and whether it only came too late."""
-        complaint, is_late = None, False
+        """Run one task once; return what run_task does, and how often it may be tried."""
+        complaint, most_tries = None, 1
         try:
             task(self)
         except AssertionError as error:
-            complaint, is_late = fact_of(error), isinstance(error, TooLate)
+            complaint, most_tries = fact_of(error), getattr(error, "tries", 1)
         except Exception as error:  # an answer of the wrong type, say: no reason for a traceback
             complaint = f"{type(error).__name__}: {error}"
         finally:  # even when it is interrupted
@@ -218,7 +220,7 @@ class Work:
             notes, self.notes = self.notes, {}
             while self.running:
                 self.running.pop().stop()
-        return complaint, notes, is_late
+        return complaint, notes, most_tries
 
     def note_trouble(self, complaint):
         """Note what a program printed that has ended or raised something, or else that one is in an endless loop."""
@@ -234,7 +236,15 @@ class Work:
 
 
 class TooLate(AssertionError):
-    """Something took too long, which a busy machine may be to blame for: the task is tried again."""
+    """Something took too long. A busy machine may be to blame, so the task is tried again."""
+
+    tries = TRIES
+
+
+class TooBusy(AssertionError):
+    """The machine was too busy for a fair judgement, so the task is tried again, several times."""
+
+    tries = TRIES_WHEN_BUSY
 
 
 class EndlessLoop(AssertionError):
@@ -274,7 +284,7 @@ class Attack:
         with contextlib.suppress(AssertionError):
             wait_until(is_over, "it ends", ATTACK_PATIENCE)
         if self.is_alive():
-            if cpu_seconds(self) > MOST_CPU:
+            if cpu_seconds(self) > MOST_CPU or never_sleeps(self):
                 raise EndlessLoop(f"{endless(self)}. Hint: which loop of attack.py never ends?")
             raise AssertionError(
                 f"attack.py still runs after {ATTACK_PATIENCE} s. Hint: a time limit on every socket, settimeout(3)"
@@ -306,8 +316,11 @@ def cpu_seconds(program):
 
 def is_busy(program):
     """Return True if a proxy that has no client any more never waits: it uses a processor, or would if it got one."""
-    if not isinstance(program, Proxy):
-        return False
+    return isinstance(program, Proxy) and never_sleeps(program)
+
+
+def never_sleeps(program):
+    """Return True if a program is running, or waits for a processor, at nearly every look."""
     looks = []
     for _ in range(LOOKS):
         time.sleep(LOOK / LOOKS)

@@ -17,7 +17,7 @@ def two_pieces(work):
     work.sent("GET /, up to the middle of the blank line; when the proxy has read that, the last byte")
     with HttpBackend() as backend:
         proxy = work.start(backend)
-        with proxy.connect(timeout=1) as client:
+        with proxy.connect(timeout=2) as client:
             client.send(REQUEST[:-1])
             wait_until(lambda: not has_unread_bytes(proxy.port), "the proxy has read these bytes")
             client.send(REQUEST[-1:])
@@ -47,7 +47,7 @@ def left_in_the_middle(work):
         with proxy.connect() as client:
             client.send(b"GET / HT")
             wait_until(lambda: not has_unread_bytes(proxy.port), "the proxy has read these bytes")
-        answer = proxy.get("/", timeout=1)
+        answer = proxy.get("/", timeout=2)
     work.came_back(f"{answer.status_code} {answer.text!r}")
     proxy.check_unharmed()
 
@@ -68,11 +68,11 @@ def head_without_end(work):
     work.sent("1,000,000 bytes without a blank line. Then, from another client: GET /")
     with HttpBackend() as backend:
         proxy = work.start(backend)
-        with proxy.connect(timeout=1) as client:
+        with proxy.connect(timeout=2) as client:
             ended = is_cut_off(client, 1_000_000)
             work.came_back(f"the proxy {'ended the connection' if ended else 'waits for still more'}")
             assert ended, "no end after 1,000,000 bytes. Hint: count what you have, and return when it is too much"
-        assert proxy.get("/", timeout=1).status_code == 200
+        assert proxy.get("/", timeout=2).status_code == 200
 
 
 TASKS = [two_pieces, long_head, left_in_the_middle, head_without_end, life_goes_on()]

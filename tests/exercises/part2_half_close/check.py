@@ -17,7 +17,7 @@ def gets_its_answer(work):
 def backend_sees_the_end(work):
     """The backend sees the end of what the client sends, and the client the end of what the backend sends."""
     work.sent('"hello" to an echo, and the end of what the client sends')
-    with EchoBackend() as backend, work.start(backend).connect(timeout=1) as client:
+    with EchoBackend() as backend, work.start(backend).connect(timeout=2) as client:
         client.send(b"hello")
         client.half_close()
         answer = client.receive_exactly(5)

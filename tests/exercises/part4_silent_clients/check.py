@@ -17,8 +17,11 @@ def attacked(work, backend):
     attack = work.start_attack(proxy.port)
     wait_until(lambda: proxy.open_files() > before or not attack.is_alive(), "attack.py has connected")
     full = DESCRIPTORS - 1
-    with contextlib.suppress(AssertionError):  # then it does not use them up
+    try:
         wait_until(lambda: proxy.open_files() >= full or not attack.is_alive(), "all descriptors are in use", 2)
+    except AssertionError:
+        complaint = f"the proxy still has descriptors. Hint: it has {DESCRIPTORS}, and a client costs it two"
+        raise AssertionError(complaint) from None
     yield proxy, attack
 
 

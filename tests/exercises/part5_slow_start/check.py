@@ -7,8 +7,10 @@ from ordinary import life_goes_on
 from several import LetterBackend, backends_called, held_connections, start_backends, who_serves
 from support.configs import backend_text, config_text
 from support.peers import HOST, LONG_PATIENCE, wait_until
+from work import TooBusy
 
 SLOW_START = 3  # seconds
+LATE = 0.75  # of that time: the share is then too near to all of it
 VERY_SLOW = 30  # seconds: a busy machine is still at the beginning
 FAIL_TIMEOUT = 300  # milliseconds for which a backend is left out
 CHECK = "check = {interval = 50, rise = 1, fall = 1, timeout = 500}"
@@ -99,6 +101,8 @@ def half_way(work):
                 "C has as many as they have, or nearly. Hint: half of the time, half of the weight"
             )
         else:
+            if part > LATE:
+                raise TooBusy("30 clients took too long for a judgement. Hint: this machine is busy; check again")
             assert count >= 21, f"C got {count} of 30. Hint: a part of what? Of the weight that the config says"
 
 
