@@ -9,7 +9,7 @@ from support.peers import LONG_PATIENCE, RedisServer, request_text
 from support.programs import find
 
 NEWS = 0.3  # seconds in which a proxy has heard what redis says; it takes milliseconds
-AT_ONCE = 0.7  # seconds for an answer that nobody had to wait for; who asks redis in vain waits for 1
+AT_ONCE = 0.7  # seconds for an answer that came without a wait; who asks redis in vain waits for 1
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def long_head(work):
 
 
 def left_in_the_middle(work):
-    """A client that leaves in the middle of its head harms nobody: the next one is served."""
+    """A client that leaves in the middle of its head harms no other client: the next one is served."""
     work.sent('"GET / HT", and the end. Then, from another client: GET /')
     with HttpBackend() as backend:
         proxy = work.start(backend)

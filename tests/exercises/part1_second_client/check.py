@@ -17,7 +17,7 @@ def can_connect(port):
     try:
         sock.connect((HOST, port))
         return sock
-    except TimeoutError:  # nobody has answered the SYN, the first word of a connection
+    except TimeoutError:  # no answer to the SYN, the first word of a connection
         sock.close()
 
 

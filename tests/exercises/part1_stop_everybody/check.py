@@ -1,4 +1,4 @@
-"""Checks a client that stops part 1 for everybody, with one connection."""
+"""Checks a client that stops part 1 for all others, with one connection."""
 
 from support.harness import tcp_sockets
 from support.peers import Client, HttpBackend, wait_until
@@ -44,7 +44,7 @@ def stops_part_1(work):
 
 
 def harms_nobody_in_part_2(work):
-    """The same client harms nobody in part 2."""
+    """The same client harms no other in part 2."""
     with HttpBackend() as backend:
         proxy = work.start_part(2, backend)
         begin_attack(work, proxy)

@@ -17,7 +17,7 @@ def compare(work, answer, really, hint):
 
 
 def no_client(work):
-    """The proxy has started, and nobody has connected yet. How many descriptors has it open?"""
+    """The proxy has started, and no client has connected yet. How many descriptors has it open?"""
     answer = work.answer("a")
     work.sent("nothing")
     with EchoBackend() as backend:

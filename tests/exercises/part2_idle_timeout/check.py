@@ -38,7 +38,7 @@ def complain(words, complaint):
 def expect_end(client):
     """Wait until a client's connection is ended."""
     try:
-        assert not client.socket.recv(1), "some byte came, and nobody has sent one"
+        assert not client.socket.recv(1), "some byte came, and none was sent"
     except TimeoutError:
         raise AssertionError("no end after 4 s. Hint: what if a client never has an event at all?") from None
 

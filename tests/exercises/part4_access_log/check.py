@@ -55,7 +55,7 @@ def ends_badly(work):
     proxy = work.start(free_port())
     connect_and_be_reset(proxy.port)
     [(_, up, down, _)] = entries(work, proxy, 1)
-    assert down == 0, f"{down:.0f} bytes down, from nobody. Hint: each side counts what it reads"
+    assert down == 0, f"{down:.0f} bytes down, without a backend. Hint: each side counts what it reads"
 
 
 def ten_at_once(work):

@@ -35,7 +35,7 @@ def hopeless(backend, proxy):
 
 def is_reset(work):
     """With RSP_CONNECT_SECONDS=0.5 the client of a backend that does not accept is reset after half a second."""
-    work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; a request, while nobody accepts at the backend's port")
+    work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; a request, while the backend does not accept")
     with taken_backend(work) as (backend, proxy, connected):
         seconds = hopeless(backend, proxy)
         work.came_back(f"a reset, after {seconds:.2f} s")
@@ -52,7 +52,7 @@ def is_reset(work):
 
 def is_logged(work):
     """The log says so, in one line: Connection timed out. Nothing stays open."""
-    work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; three requests, while nobody accepts at the backend's port")
+    work.sent(f"RSP_CONNECT_SECONDS={SECONDS}; three requests, while the backend does not accept")
     with taken_backend(work) as (backend, proxy, _):
         before = wait_until_still(proxy.open_files, still=0.2)
         for _ in range(3):

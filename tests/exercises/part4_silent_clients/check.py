@@ -27,7 +27,7 @@ def attacked(work, backend):
 
 def no_answer(work):
     """While the attack runs, an honest client is connected, and gets no answer."""
-    work.sent("python attack.py PORT, then GET / from somebody else")
+    work.sent("python attack.py PORT, then GET / from another client")
     with HttpBackend() as backend, attacked(work, backend) as (proxy, attack):
         with Client(proxy.port, timeout=PAUSE) as honest:
             honest.send(b"GET / HTTP/1.0\r\n\r\n")
@@ -52,7 +52,7 @@ def cheap(work):
 
 def afterwards(work):
     """When the attack has ended, the honest client has its answer."""
-    work.sent("python attack.py PORT, GET / from somebody else, and then the attack ends")
+    work.sent("python attack.py PORT, GET / from another client, and then the attack ends")
     with HttpBackend() as backend, attacked(work, backend) as (proxy, attack):
         with Client(proxy.port, timeout=10) as honest:
             honest.send(b"GET / HTTP/1.0\r\n\r\n")

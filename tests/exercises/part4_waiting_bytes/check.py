@@ -35,8 +35,8 @@ def check_serves(proxy):
         raise AssertionError(ENDED) from None
 
 
-def nobody(work):
-    """Nobody is connected: 0 bytes wait in 0 of 0 write buffers."""
+def no_client(work):
+    """No client is connected: 0 bytes wait in 0 of 0 write buffers."""
     work.sent("SIGUSR1, with no client")
     with StreamingBackend(COUNT) as backend:
         proxy = work.start(backend)
@@ -72,7 +72,7 @@ def one_stalls(work):
 
 
 def goes_on(work):
-    """When the stalled client has read everything, 0 bytes wait again; the signal has cost nobody a byte."""
+    """When the stalled client has read everything, 0 bytes wait again; the signal has cost no client a byte."""
     work.sent("SIGUSR1 while a client stalls, ten times while it reads on, and when it has everything")
     with three_clients(work) as (proxy, stalled):
         ask(work, proxy)
@@ -86,4 +86,4 @@ def goes_on(work):
     assert (count, waiting) == (0, 0), f"{count} bytes in {waiting} buffers are left. Hint: count again each time"
 
 
-TASKS = [nobody, one_stalls, goes_on, life_goes_on()]
+TASKS = [no_client, one_stalls, goes_on, life_goes_on()]

@@ -1,4 +1,4 @@
-"""Checks that a Lua function stops everybody, and that one that fails stops nobody."""
+"""Checks that a Lua function stops all clients, and that one that fails stops none."""
 
 import contextlib
 import signal
@@ -17,7 +17,7 @@ def started(work):
 
 
 def others_are_served(work):
-    """As long as nobody comes from 127.0.0.2 or 127.0.0.3, all clients are served, by both backends."""
+    """As long as no client comes from 127.0.0.2 or 127.0.0.3, all clients are served, by both backends."""
     work.sent("four clients, from 127.0.0.1")
     with started(work) as proxy:
         letters = who_serves(proxy, 4)

@@ -120,7 +120,7 @@ def in_the_end(work):
 
 
 def at_the_start(work):
-    """When the proxy starts, nobody has come back: 9 clients are spread evenly at once. slowStart = "soon" is
+    """When the proxy starts, no backend has come back: 9 clients are spread evenly at once. slowStart = "soon" is
     refused."""
     work.sent('9 clients at the start; a config with slowStart = "soon"')
     more = f"{CHECK} slowStart = 60000"

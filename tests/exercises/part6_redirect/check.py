@@ -1,4 +1,4 @@
-"""Checks that marked hosts send their clients on to https, and serve nobody in the clear."""
+"""Checks that marked hosts send their clients on to https, and serve no client in the clear."""
 
 import contextlib
 import re

@@ -52,7 +52,7 @@ def two_names(work):
         really = brief(ask_for(proxy.port, request_text("shop.example", "http://www.shop.example/")))
     work.sent("GET http://www.shop.example/ HTTP/1.1, Host: shop.example")
     work.came_back(really)
-    work.compare(answer, really, "which of the two names would a backend go by? Does everybody agree?")
+    work.compare(answer, really, "which of the two names would a backend go by? Do all programs agree?")
 
 
 def by_server_name(work):

@@ -61,7 +61,7 @@ def tls_at_plain(work):
 
 
 def others(work):
-    """All others are treated as before: at the TLS port names that nobody has, and bytes that are neither HTTP nor TLS,
+    """All others are treated as before: at the TLS port unknown names, and bytes that are neither HTTP nor TLS,
     get an alert; at the HTTP port such bytes get a page; and whoever has come to the right door is served."""
     body = b"\x16\3\1 looks like TLS"
     with both_ports(work) as (port, tls_port):

@@ -80,9 +80,9 @@ def changes_count(work):
     with started(work) as (redis, proxy):
         expect(work, proxy, "www.localhost", "A", "with redis all was well before")
         redis.client.set(ALIAS, "blog.localhost")
-        expect(work, proxy, "www.localhost", "B", "ask as long as there is somebody to ask")
+        expect(work, proxy, "www.localhost", "B", "ask as long as redis answers")
         redis.client.delete(ALIAS)
-        expect(work, proxy, "www.localhost", "404", "ask as long as there is somebody to ask")
+        expect(work, proxy, "www.localhost", "404", "ask as long as redis answers")
         kill(redis, proxy)
         expect(work, proxy, "www.localhost", "404", "that there is no such key is an answer, too: keep it")
 

@@ -1,4 +1,4 @@
-"""Checks that one key in redis sends a site's visitors to the page that says sorry, and nobody else."""
+"""Checks that one key in redis sends a site's visitors to the page that says sorry, and no other clients."""
 
 import contextlib
 
@@ -52,7 +52,7 @@ def closed(work):
 
 
 def others(work):
-    """All others are served as before: blog.localhost gets B, a name that nobody has gets 404, and so does a request
+    """All others are served as before: blog.localhost gets B, an unknown name gets 404, and so does a request
     of HTTP/1.0 without a Host."""
     with started(work) as (redis, proxy):
         redis.client.set(KEY, "")
