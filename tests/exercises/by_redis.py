@@ -5,7 +5,8 @@ import time
 
 from by_name import ask_for, brief
 from several import start_config
-from support.peers import LONG_PATIENCE, RedisServer, request_text
+from support.harness import tcp_sockets
+from support.peers import LONG_PATIENCE, RedisServer, request_text, wait_until
 from support.programs import find
 
 NEWS = 0.3  # seconds in which a proxy has heard what redis says; it takes milliseconds
@@ -23,8 +24,18 @@ def running_redis():
 def start_with_redis(work, name, redis, *backends, **environment):
     """Do what start_config does, with redis's port, RSP_REDIS_PORT; return the proxy when it knows redis."""
     proxy = start_config(work, name, *backends, RSP_REDIS_PORT=redis.port, **environment)
-    redis.wait_for_proxies()
+    wait_until_known(redis)
     return proxy
+
+
+def wait_until_known(redis):
+    """Wait until a proxy has greeted redis, and has read the answer: from then on it asks."""
+    redis.wait_for_proxies()
+
+    def has_read():
+        return not any(remote == redis.port and unread for _, remote, _, unread in tcp_sockets())
+
+    wait_until(has_read, "the proxy has read redis's answer to its greeting")
 
 
 def who_serves(proxy, host, **options):

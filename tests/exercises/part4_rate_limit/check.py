@@ -135,7 +135,7 @@ def several_clients(work):
                 f"a small one took {small:.2f} s. Hint: does the loop sleep, or do all clients share one limit?"
             )
         for download in downloads:
-            download.check("each client has its own limit, or do all clients share one limit?")
+            download.check("does the loop sleep, or do all clients share one limit?")
         proxy.check_unharmed()
     took = ", ".join(f"{download.seconds:.2f} s" for download in downloads)
     work.came_back(f"the big ones took {took}; a small one {small:.3f} s")

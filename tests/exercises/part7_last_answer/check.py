@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from by_redis import AT_ONCE, running_redis, timed, who_serves
+from by_redis import AT_ONCE, running_redis, timed, wait_until_known, who_serves
 from ordinary import life_goes_on
 from several import backends_called
 from support.configs import hosts_text
@@ -33,7 +33,7 @@ def started(work):
         hosts = dict(zip(("shop.localhost", "blog.localhost", "default"), backends, strict=True))
         route = FOLLOW_ALIASES.format(address=HOST, port=redis.port)
         proxy = work.start_command(Command(work.command().words, hosts_text(hosts, more=route)), 0)
-        redis.wait_for_proxies()
+        wait_until_known(redis)
         yield redis, proxy
         assert "route failed" not in proxy.errors(), f"{proxy.errors()}. Hint: what did the function get?"
 
@@ -95,7 +95,7 @@ def never_asked(work):
         kill(redis, proxy)
         expect(work, proxy, "new.localhost", "C", "which answer belongs to which question?")
         redis.start()
-        redis.wait_for_proxies()
+        wait_until_known(redis)
         expect(work, proxy, "www.localhost", "404", "the new redis answers; what it says counts")
 
 
@@ -107,7 +107,7 @@ def an_alias(work, backend):
         hosts = {"shop.localhost": backend, "default": backend}
         route = FOLLOW_ALIASES.format(address=HOST, port=redis.port)
         proxy = work.start_command(Command(work.command().words, hosts_text(hosts, more=route)), 0)
-        redis.wait_for_proxies()
+        wait_until_known(redis)
         yield proxy
 
 
