@@ -121,14 +121,13 @@ class Day:
 
     def look(self, what, hint="where does your code count on a client that may have left?"):
         """Raise AssertionError when a client has left something behind, or has ended the proxy."""
-        with contextlib.suppress(AssertionError):
+        try:
             wait_until(lambda: self.is_broken() or self.is_as_usual(), "the sockets are closed", CLOSING)
-        assert not self.is_broken(), f"a client {what}, and the proxy crashed: {self.error()}. Hint: {hint}"
-        if not self.is_as_usual():
+        except AssertionError:
             more = self.proxy.open_files() - self.usual
-            raise AssertionError(
-                f"a client {what}, and {more} descriptors more than before stay open. Hint: who closes them?"
-            )
+            complaint = f"a client {what}, and {more} descriptors more than before stay open. Hint: who closes them?"
+            raise AssertionError(complaint) from None
+        assert not self.is_broken(), f"a client {what}, and the proxy crashed: {self.error()}. Hint: {hint}"
 
     def is_as_usual(self):
         """Return True when no more descriptors are open than after the first client."""
