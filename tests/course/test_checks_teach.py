@@ -203,7 +203,7 @@ def test_so_many_clients_at_once_are_told_apart(tmp_path, count, seconds, hint):
 
 @pytest.mark.parametrize("error, tries", [(AssertionError, 1), (TooLate, 2), (TooBusy, 5)])
 def test_what_a_busy_machine_may_have_done_is_tried_again(error, tries, tmp_path):
-    """A task that is too slow gets a second try, one that could not judge gets more; in the end, what it says counts."""
+    """A task that is too slow gets a second try, one that could not judge gets more; the last one counts."""
     calls = []
 
     def task(work):
