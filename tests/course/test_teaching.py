@@ -202,6 +202,14 @@ def test_the_script_keeps_to_the_plan():
     assert [tuple(map(int, head)) for head in heads] == [(first, last) for first, last, _ in plan]
 
 
+@pytest.mark.parametrize("page", ALL_PAGES, ids=short)
+def test_a_scene_that_a_page_names_is_there(page):
+    """`make live SCENE=…` names one of the scenes of tests/live, each of which has its recording."""
+    scenes = {path.stem for path in (ROOT / "tests" / "live" / "recordings").glob("*.html")}
+    unknown = set(re.findall(r"SCENE=(\w+)", page.read_text())) - scenes
+    assert scenes and not unknown, f"{short(page)} names {unknown}, not one of {sorted(scenes)}"
+
+
 @pytest.mark.needs("bash", "curl")
 def test_the_scripts_four_clients_take_the_time_that_it_says(tmp_path):
     """One after another through part 1, four seconds; at once through part 2, not much more than one."""
