@@ -51,11 +51,6 @@ README = ROOT / "README.md"
 PART_READMES = [ROOT / directory / "README.md" for directory in PARTS.values()]
 READMES = [README, *PART_READMES]
 PAGES = [*READMES, ROOT / "CONTRIBUTING.md"]
-NOT_YET = {  # parts whose README is still in the old form; whoever rewrites it takes its number out
-    # its steps come first:
-    6,
-}
-REWRITTEN = [ROOT / directory / "README.md" for part, directory in PARTS.items() if part not in NOT_YET]
 FIRST_WITHOUT_C = 5  # from this part on, there is no C to compare with
 FIGURE = "where_can_a_byte_be.svg"  # in each part
 MAX_LINES = 149
@@ -95,7 +90,7 @@ def part_of(readme):
 
 def comparison(readme):
     """Return the head of the table that compares a part with other programs."""
-    return "C beside Python" if part_of(readme) < FIRST_WITHOUT_C or part_of(readme) in NOT_YET else "Beside others"
+    return "C beside Python" if part_of(readme) < FIRST_WITHOUT_C else "Beside others"
 
 
 def heads_of_a_part(readme):
@@ -133,20 +128,14 @@ def marked(cases):
 # Structure
 
 
-@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
 def test_every_part_tells_its_story_under_the_same_heads(readme):
     """The same second-level heads in the same order, so that parts can be compared."""
     heads, expected = re.findall(r"^## (.*)$", prose(readme), re.MULTILINE), heads_of_a_part(readme)
     assert heads == expected, f"{short(readme)} has other heads, or another order: {heads}. Hint: make them {expected}."
 
 
-def test_a_part_that_is_still_in_the_old_form_is_named():
-    """NOT_YET names exactly the READMEs that don't end with "You can now" yet."""
-    old = {part_of(readme) for readme in PART_READMES if "\n## You can now\n" not in readme.read_text()}
-    assert old == NOT_YET, f"READMEs in the old form: {old}, and NOT_YET says {NOT_YET}. Hint: correct NOT_YET."
-
-
-@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
 def test_a_part_begins_with_what_it_is_for(readme):
     """Objectives, minutes, what to know, notebook, glossary and figure, in this order, before the first section."""
     top = readme.read_text().partition("\n## ")[0]
@@ -163,14 +152,14 @@ def test_a_part_begins_with_what_it_is_for(readme):
         assert f"]({target}" in top, f"{short(readme)}, before its first section, does not link to {target}."
 
 
-@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
 def test_a_part_ends_with_the_way_on(readme):
     """The last line leads to the part before and to the next one."""
     last, expected = readme.read_text().splitlines()[-1], way_on(part_of(readme))
     assert last == expected, f"{short(readme)} ends with {last!r}. Hint: make its last line {expected!r}"
 
 
-@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
 def test_the_minutes_of_a_part_are_those_of_the_course(readme):
     """**Time.** in a part's README and the column "minutes" of the top README's table say the same."""
     own = re.search(r"^\*\*Time\.\*\* (\d+) minutes\b", readme.read_text(), re.MULTILINE)
@@ -194,7 +183,7 @@ def test_the_hours_of_the_course_are_the_sum_of_its_minutes():
     assert int(claimed[1]) == hours, f"README.md says {claimed[1]} hours for the parts; they add up to {hours}."
 
 
-@pytest.mark.parametrize("readme", REWRITTEN, ids=short)
+@pytest.mark.parametrize("readme", PART_READMES, ids=short)
 def test_a_part_is_easy_on_the_eye(readme):
     """No line that a terminal has to wrap, and no paragraph that goes on and on."""
     wide, long = wide_lines(readme.read_text()), long_paragraphs(readme.read_text())

@@ -10,7 +10,7 @@ import time
 
 from support.harness import Proxy
 from support.output import MISTAKE, TRACEBACK, at_most
-from support.peers import HttpBackend, wait_until
+from support.peers import HttpBackend, HttpHandler, wait_until
 from work import Work
 
 REQUEST = "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
@@ -32,7 +32,8 @@ def life_goes_on(start=Work.start, wait=0.3, host="localhost", **options):
         """Life goes on: clients come and go, some leave in the middle of an answer, some are reset. The next one is
         served, and nothing stays open."""
         work.sent("a day of ordinary clients, one after another")
-        with HttpBackend() as backend, contextlib.ExitStack() as stack:
+        with HttpBackend(handler=Counting) as backend, contextlib.ExitStack() as stack:
+            backend.server.asked = 0
             proxy = start(work, backend, **options)
             if not isinstance(proxy, Proxy):
                 proxy = stack.enter_context(proxy)
@@ -42,6 +43,15 @@ def life_goes_on(start=Work.start, wait=0.3, host="localhost", **options):
         )
 
     return task
+
+
+class Counting(HttpHandler):
+    """Counts the requests that it thinks about."""
+
+    def get_slow(self, query):
+        """Count one, and answer after some seconds."""
+        self.server.asked += 1
+        super().get_slow(query)
 
 
 class Day:
@@ -114,9 +124,11 @@ class Day:
 
     def wait_for_answer(self):
         """Return a client whose request the backend thinks about."""
-        wait_until(lambda: not self.backend.server.at_once, "the backend has finished with the last one")
+        before = self.backend.server.asked
         client = self.connect(f"/slow?seconds={THINKING}")
-        wait_until(lambda: self.backend.server.at_once, "the backend has the request")
+        wait_until(
+            lambda: self.is_broken() or self.backend.server.asked > before, "the backend has the request", CLOSING
+        )
         return client
 
     def look(self, what, hint="where does your code count on a client that may have left?"):

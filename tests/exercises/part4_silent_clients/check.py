@@ -20,7 +20,7 @@ def attacked(work, backend):
     try:
         wait_until(lambda: proxy.open_files() >= full or not attack.is_alive(), "all descriptors are in use", 2)
     except AssertionError:
-        complaint = f"the proxy still has descriptors. Hint: it has {DESCRIPTORS}, and a client costs it two"
+        complaint = f"the proxy still had descriptors. Hint: it has {DESCRIPTORS}, and a client costs it two"
         raise AssertionError(complaint) from None
     yield proxy, attack
 
