@@ -9,7 +9,7 @@ import re
 import pytest
 
 from behaviours import BY_NAME
-from support.pages import FENCE, HEADS, WORDS_A_LINE, changes_of, complaints, draft, renewed, words_in
+from support.pages import FENCE, HEADS, WORDS_A_LINE, changes_of, complaints, draft, renewed, with_file_names, words_in
 from support.parts import PARTS, ROOT
 from support.prose import long_paragraphs, wide_lines
 from support.steps import all_steps, chain_of, find_step, parts_with_steps, steps_of
@@ -52,6 +52,13 @@ def test_a_page_shows_each_line_of_its_patch_once(step):
     """In runs of the patch's lines, in any order, with true context; or it names what has only moved."""
     lines = complaints(step, *files_around(step), step.page.read_text())
     assert not lines, "\n".join([*lines, f"Hint: python tests/steps.py pages {step.part}"])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_page_names_the_file_of_each_hunk(step):
+    """Above it, where a reader sees it: the fence's own words are for programs."""
+    text = step.page.read_text()
+    assert with_file_names(text) == text, f"Hint: python tests/steps.py pages {step.part}"
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -17,6 +17,9 @@ from support.steps import chain_of, file_diffs, sequence, steps_of
 
 HEADS = ["What is missing", "The idea", "The change", "Try it", "Still wrong", "Two questions"]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HUNK = re.compile(
+    r"((?:\A|\n)\n?)(?:\*\*[^*\n]+\*\*\n\n)?(```diff ([^\n]+)\n)"
+)  # with the file's name above it, or not
 GAP = "…"
 MOVED = re.compile(r"^Moved, nothing new: ((?:`[^`]+`,?\s*)+)", re.MULTILINE)
 MOST_SHOWN = 40  # lines of a block
@@ -267,7 +270,12 @@ def renewed(step, before, after, text):
                 replaced.append((block, rendered(change, change.to_show[start:end], block.lines)))
     for block, lines in sorted(replaced, key=lambda pair: -pair[0].start):
         text = text[: block.start] + "".join(f"{line}\n" for line in lines) + text[block.end :]
-    return text
+    return with_file_names(text)
+
+
+def with_file_names(text):
+    """Return a page with the name of its file above each hunk: GitHub does not show what comes after ```diff."""
+    return HUNK.sub(lambda match: f"{match[1]}**{match[3]}**\n\n{match[2]}", text)
 
 
 def aligned(blocks, wanted):
@@ -383,7 +391,7 @@ def draft(step, before, after):
     details = "<details><summary>Answer</summary>\n\n\n\n</details>\n"
     sections["Two questions"] = f"1. \n\n{details}\n2. \n\n{details}"
     text = f"# Step {step.number}: {step.title}\n\n{' · '.join(filter(None, links))}\n"
-    return text + "".join(f"\n## {head}\n\n{content}" for head, content in sections.items())
+    return with_file_names(text + "".join(f"\n## {head}\n\n{content}" for head, content in sections.items()))
 
 
 def runs_of(change):
