@@ -138,10 +138,16 @@ class LiveBackend:
             view = view[sent:]
             await asyncio.sleep(0)
 
+    def forget(self):
+        """Forget the connections that asked for nothing and have ended: health checks come for ever."""
+        for port in [port for port, known in self.connections.items() if known["ended"] and not known["asked"]]:
+            del self.connections[port], self.sockets[port]
+
     async def report(self):
         """Tell what has changed, ten times a second."""
         last = None
         while True:
+            self.forget()
             for port, sock in self.sockets.items():
                 for name, request in (("inq", termios.FIONREAD), ("outq", termios.TIOCOUTQ)):
                     self.connections[port][name] = queue(sock, request)

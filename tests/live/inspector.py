@@ -97,7 +97,9 @@ class Inspector:
     def call(self, sock, name, function, *arguments, **details):
         """Make a call on a socket, note its result, and return that."""
         if not self.has_loop and name != "close":
-            self.hold_before(sock, name)
+            self.hold_before()
+        if (not self.has_loop and name != "close") or name == "connect":  # it may have to wait
+            self.tell_waiting(sock, name)
         try:
             return recorder.Recorder.call(self, sock, name, function, *arguments, **details)
         finally:
@@ -335,19 +337,27 @@ class Inspector:
             self.sample(held=self.pace == "pause")
         self.steps = 0
 
-    def hold_before(self, sock, name):
+    def tell_waiting(self, sock, name):
+        """Send a frame that says in which call the program is, and may have to wait."""
+        if sock.who in ("client", "backend"):
+            self.side_of(sock)
+        file, line, function = self.place()
+        place = {"call": name, "file": file, "line": line, "function": function, "waits": True}
+        self.sample(waiting=place | {"who": sock.who, "number": sock.number})
+
+    def hold_before(self):
         """Hold a program without a loop before one of its calls."""
         self.hold()
         self.wakeups += 1
         self.began = time.monotonic()
 
-    def sample(self, held=False):
+    def sample(self, held=False, waiting=None):
         """Send the kernel's queues, if they have changed since the last frame or sample."""
         now = time.monotonic()
         lanes = self.lanes()
         queues = held, [(lane["who"], lane["number"], lane["inq"], lane["outq"]) for lane in lanes]
         warnings = self.warnings({"took": 0, "lanes": lanes, "events": (), "calls": ()}, now)
-        if queues != self.last_queues or warnings:
+        if queues != self.last_queues or warnings or waiting:
             self.last_queues = queues
             self.send(
                 {
@@ -355,6 +365,7 @@ class Inspector:
                     "turn": self.wakeups,
                     "time": round(now - self.start, 4),
                     "held": held,
+                    "waiting": waiting,
                     "lanes": lanes,
                     "backends": backend_states(),
                     "warnings": warnings,

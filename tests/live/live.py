@@ -40,7 +40,7 @@ except ImportError as error:
     sys.exit(f"{error.name} is missing. Install what this needs: make ready")
 
 DEFAULT_PORT = 8099
-MOST_MESSAGES = 20_000  # that are kept for a page that comes later, or comes back
+MOST_MESSAGES = 8_000  # that are kept for a page that comes later, or comes back
 THINNED_SECONDS = 0.03  # between two rounds of a recording
 GAPS_SECONDS = 0.4  # between two lists of lost bytes in one
 FIRST_PART, LAST_PART = 1, 5  # that can be shown
@@ -58,6 +58,7 @@ class Show:
         self.began = time.monotonic()
         self.busy = asyncio.Lock()  # one start at a time
         self.scene_task = None
+        self.bug = None  # what is wrong with the part that is shown
         self.temporary = tempfile.TemporaryDirectory(prefix="rsp-live-")
 
     def tell(self, message, stage=None):
@@ -80,13 +81,14 @@ class Show:
                 listener.put_nowait({"kind": "restart"})
             choices = choices or self.choices
             programs = [find_program(choice, self.temporary.name) for choice in choices]
+            self.bug = next((told for told in map(bug_of, programs) if told), None)
             several = all(has_backends(program) for _, program in programs)
             count = backends or (3 if several else 1)
             for index, (title, program) in enumerate(programs):
                 stage = Stage(program, takes_config(program), count)
                 stage.tell = lambda frame, index=index: self.tell(frame, index)
                 self.stages.append(stage)
-                self.tell({"kind": "hello", "title": title} | description(program), index)
+                self.tell({"kind": "hello", "title": title, "has_bug": bool(self.bug)} | description(program), index)
                 try:
                     await stage.start()
                 except OrderError as error:
@@ -114,6 +116,8 @@ class Show:
         if what == "start":
             self.cancel_scene()
             await self.start()
+        elif what == "tell-bug":
+            self.tell({"kind": "log", "text": self.bug or "There is no bug from the museum here."}, 0)
         elif what == "scene":
             self.cancel_scene()
             self.scene_task = asyncio.create_task(self.play(order.get("name")))
@@ -212,7 +216,14 @@ def bug_program(name, directory):
     patch = random.choice(patches)
     part = int(next((line[6:] for line in patch.read_text().splitlines() if line.startswith("part: ")), 4))
     target = pathlib.Path(tempfile.mkdtemp(dir=directory)) / "part"
+    (target.parent / "bug").write_text(f"{patch.stem}: {patch.read_text().splitlines()[0]}")
     return "part 4 with a bug", pathlib.Path(patched_part(part, patch, target))
+
+
+def bug_of(found):
+    """Return the name and the sentence of the bug that a program has, or None."""
+    note = pathlib.Path(found[1]).parent.parent / "bug"
+    return note.read_text() if note.exists() and found[0] == "part 4 with a bug" else None
 
 
 def has_backends(program):
@@ -224,7 +235,9 @@ def description(program):
     """Return what the page needs to know of a program: its source, its rules, its limits."""
     directory = pathlib.Path(program).parent
     sources = {path.name: path.read_text(errors="replace") for path in sorted(directory.glob("*.py"))}
-    return {"sources": sources, "rules": rules_in(sources.get("pair.py", "")), "limit": limit_in(sources)}
+    limit = limit_in(sources, "WRITE_BUFFER_LIMIT")
+    pause = limit and limit - (limit_in(sources, "BUFFER_SIZE") or 0)  # as PAUSE_ABOVE is worked out
+    return {"sources": sources, "rules": rules_in(sources.get("pair.py", "")), "limit": limit, "pause": pause}
 
 
 def rules_in(text):
@@ -247,10 +260,10 @@ def rules_in(text):
     return rules
 
 
-def limit_in(sources):
-    """Return the limit of a write buffer in bytes, as connection.py has it; None where there is none."""
+def limit_in(sources, name):
+    """Return one of connection.py's constants, a number of bytes; None where there is none."""
     for line in sources.get("connection.py", "").splitlines():
-        if line.startswith("WRITE_BUFFER_LIMIT = "):
+        if line.startswith(f"{name} = "):
             return int(line.split("=")[1].split("#")[0])
     return None
 

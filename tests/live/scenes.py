@@ -27,6 +27,8 @@ async def play(show, scene, answered=False):
     for stage in show.stages:
         stage.tell_peers()
     show.tell({"kind": "scene", "name": scene["name"], "phase": "done"})
+    if any(step.get("do") == "pace" for step in scene["setup"]):
+        await show.do({"do": "pace", "pace": "live"})
 
 
 async def run(show, steps):

@@ -163,7 +163,8 @@ class LiveClient:
     def report(self):
         """Return what the page shows of it."""
         inq, outq = (
-            queue(self.socket, request) if self.is_open else 0 for request in (termios.FIONREAD, termios.TIOCOUTQ)
+            queue(self.socket, request) if self.is_open and self.port else 0
+            for request in (termios.FIONREAD, termios.TIOCOUTQ)
         )
         names = "number port kind state sent received body expected to_send rate".split()
         known = {name: getattr(self, name) for name in names}

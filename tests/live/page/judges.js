@@ -3,7 +3,8 @@
 "use strict";
 
 const judges = (() => {
-  const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 1)} MB`;
+  const megabytes = (bytes) => (bytes < 1e6 ? `${Math.round(bytes / 1e3)} KB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 1)} MB`);
+  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
   const ofStage = (messages, stage) => messages.filter((message) => message.stage === stage);
   const peersOf = (messages, stage) => ofStage(messages, stage).filter((message) => message.kind === "peers");
   const clientIn = (message, number) => message.clients.find((client) => client.number === number);
@@ -26,8 +27,8 @@ const judges = (() => {
     const results = [...Array(stagesOf(messages)).keys()].map((stage) => clientIn(lastPeers(messages, stage), 1));
     const all = results.map((client) => client.body >= client.expected);
     const seen = results.map((client, stage) =>
-      `${titleOf(messages, stage)}: ${megabytes(client.body)} of ${megabytes(client.expected)}`).join("; ") + ".";
-    return { choice: all.every(Boolean) ? "both" : all[1] ? "second" : all[0] ? "first" : "none", seen };
+      `${titleOf(messages, stage)}: ${megabytes(client.body)} of ${megabytes(client.expected)}`).join("; ");
+    return { choice: all.every(Boolean) ? "both" : all[1] ? "second" : all[0] ? "first" : "none", seen: sentence(seen) };
   }
 
   function whichFillsFirst(messages) {
@@ -46,7 +47,7 @@ const judges = (() => {
     }).sort((one, other) => one.at - other.at);
     const start = full[0].at;
     const names = { client: "the client's kernel", kernel: "the proxy's kernel", buffer: "the write buffer" };
-    const seen = full.map((place) => `${names[place.name]}: ${megabytes(place.most)}, after ${(place.at - start).toFixed(1)} s`).join("; ") + ".";
+    const seen = sentence(full.map((place) => `${names[place.name]}: ${megabytes(place.most)}, after ${(place.at - start).toFixed(1)} s`).join("; "));
     return { choice: full[0].name, seen };
   }
 

@@ -3,6 +3,7 @@
 
 const MOST_ROUNDS = 1000; // that can be gone back to
 const MOST_LOG = 300; // lines
+const DRAW_MILLISECONDS = 60; // between two drawings; a round may take much less
 const EVENTS = ["EPOLLIN", "EPOLLOUT", "EPOLLRDHUP", "EPOLLERR", "EPOLLHUP"];
 const PLAY_SPEED = 1; // of a recording
 
@@ -20,6 +21,7 @@ let judged = false;
 let pace = "live";
 let position = null; // of the slider; null: now
 let drawn = false; // a drawing is due
+let logged = []; // lines that are not drawn yet
 
 // --- small things --------------------------------------------------------------------------------------
 
@@ -58,7 +60,10 @@ async function order(what) {
 function restart() {
   stages = [];
   messages = [];
+  logged = [];
   position = null;
+  scene = null;
+  byId("card").hidden = true;
   byId("log").replaceChildren();
   byId("stages").replaceChildren();
 }
@@ -66,6 +71,7 @@ function restart() {
 function take(message) {
   if (message.kind === "restart") return restart();
   messages.push(message);
+  if (!scene && messages.length > 2 * MOST_ROUNDS) messages = messages.filter((one) => one.kind === "hello").concat(messages.slice(-MOST_ROUNDS));
   const stage = stages[message.stage];
   if (message.kind === "hello") {
     stages[message.stage] = { hello: message, history: [], peers: { clients: [], backends: [] }, gaps: {}, rounds: 0, taken: null, place: null };
@@ -77,10 +83,11 @@ function take(message) {
   } else if (message.kind === "round" || message.kind === "sample") {
     if (message.kind === "round") {
       stage.rounds = message.turn;
-      if (message.rules.length) stage.taken = message.rules.at(-1);
-      const call = message.calls.filter((one) => one.file).at(-1);
+      if (message.rules.length) stage.taken = { ...message.rules.at(-1), turn: message.turn };
+      const call = message.calls.filter((one) => one.file && one.who !== "check").at(-1);
       if (call) stage.place = call;
     }
+    if (message.waiting) stage.place = message.waiting;
     remember(stage, message);
     tell(message);
   } else if (message.kind === "action") {
@@ -100,8 +107,19 @@ function remember(stage, frame) {
     lane.gaps ??= stage.gaps[key] || [];
     stage.gaps[key] = lane.gaps;
   }
-  stage.history.push({ frame, peers: stage.peers, taken: stage.taken, place: stage.place });
-  if (stage.history.length > MOST_ROUNDS) stage.history.shift();
+  const last = stage.history.at(-1);
+  const entry = { frame, peers: stage.peers, taken: stage.taken, place: stage.place };
+  if (last && last.frame.turn === frame.turn) { // the same round, a moment later: what it did stays
+    const { events, calls, rules, took } = last.frame;
+    entry.frame = { ...frame, events: frame.events || events, calls: frame.calls || calls, rules: frame.rules || rules, took: frame.took ?? took };
+    stage.history[stage.history.length - 1] = entry;
+    return;
+  }
+  stage.history.push(entry);
+  if (stage.history.length > MOST_ROUNDS) {
+    stage.history.shift();
+    if (position !== null && stage === stages[0]) position = Math.max(0, position - 1);
+  }
 }
 
 function stageName(number) {
@@ -129,15 +147,21 @@ function tell(message) {
   const name = stageName(message.stage);
   for (const warning of message.warnings || []) log(`${name}warning: ${warning}`, true);
   if (message.kind !== "round") return;
-  for (const choice of message.choices || []) log(`${name}client ${choice.number} goes to ${choice.backend}: ${choice.why}.`);
-  const events = message.events.filter((one) => one.who).map((one) => `${who(one)} ${one.events.filter((event) => event !== "EPOLLET").join("+")}`);
-  const calls = gathered(message.calls.filter((call) => call.who && !["register", "modify"].includes(call.call)));
+  for (const choice of message.choices || []) log(withNames(`${name}client ${choice.number} goes to ${choice.backend}: ${choice.why}.`, stages[message.stage]));
+  const events = message.events.filter((one) => one.who && one.who !== "check").map((one) => `${who(one)} ${one.events.filter((event) => event !== "EPOLLET").join("+")}`);
+  const calls = gathered(message.calls.filter((call) => call.who && call.who !== "check" && !["register", "modify"].includes(call.call)));
   if (events.length || calls.length) log(`${name}round ${message.turn}: ${events.join(", ") || "a timer"} → ${calls.join(", ") || "no call"}.`);
-  for (const rule of message.rules) log(`${name}rule for ${rule.who} ${rule.number ?? ""}: ${rule.step}.`);
+  for (const rule of message.rules) log(`${name}rule for ${who(rule)}: ${rule.step}.`);
 }
 
 function who(one) {
-  return one.number ? `${one.who} ${one.number}` : one.who;
+  if (!one.number) return one.who;
+  return one.who === "backend" ? `the backend's side of client ${one.number}` : `${one.who} ${one.number}`;
+}
+
+function withNames(text, stage) {
+  // 127.0.0.1:8001 is backend A to the reader.
+  return stage.peers.backends.reduce((words, backend) => words.replaceAll(`127.0.0.1:${backend.port}`, `backend ${backend.name}`), text);
 }
 
 function gathered(calls) {
@@ -155,27 +179,47 @@ function gathered(calls) {
 }
 
 function log(text, isWarning = false) {
+  logged.push([text, isWarning]);
+  if (logged.length > MOST_LOG) logged.shift();
+}
+
+function drawLog() {
+  if (!logged.length) return;
   const list = byId("log");
   const box = byId("log-box");
   const atEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 30;
-  list.append(make("li", isWarning ? { class: "lost-text" } : {}, text));
+  list.append(...logged.map(([text, isWarning]) => make("li", isWarning ? { class: "lost-text" } : {}, text)));
+  logged = [];
   while (list.children.length > MOST_LOG) list.firstChild.remove();
   if (atEnd) box.scrollTop = box.scrollHeight;
 }
 
+const MEANINGS = {
+  "client's kernel": "bytes in the kernel at the client's end",
+  "proxy's kernel, to send": "bytes that the proxy has sent, and that have not been acknowledged yet",
+  "proxy's write buffer": "bytes that the proxy has read, and that its socket did not take",
+  "proxy's kernel, unread": "bytes that have arrived, and that the proxy has not read yet",
+  "backend's kernel": "bytes in the kernel at the backend's end",
+};
+
 // --- the picture ---------------------------------------------------------------------------------------
 
 function due() {
-  if (drawn) return;
+  if (drawn || held) return;
   drawn = true;
-  requestAnimationFrame(() => { drawn = false; draw(); });
+  setTimeout(() => requestAnimationFrame(() => { drawn = false; if (!held) draw(); }), DRAW_MILLISECONDS);
 }
+
+// A button that is drawn again between press and release would miss its click: wait until it is released.
+let held = false;
+addEventListener("pointerdown", (event) => { held = Boolean(event.target.closest(".lane-head")); }, true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(() => { held = false; due(); }), true);
 
 function buildStage(number) {
   const { hello } = stages[number];
-  const rules = make("table", {}, make("caption", { class: "small" }, "The rules that settle follows"),
+  const rules = make("table", {}, make("caption", { class: "small" }, "What follows from the states: the rules of the pair"),
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "this side"), make("th", { scope: "col" }, "step"))),
-    make("tbody", {}, ...hello.rules.map((rule) => make("tr", {}, make("td", {}, rule.when), make("td", {}, rule.step)))));
+    make("tbody", {}, ...hello.rules.map((rule) => make("tr", {}, make("td", {}, rule.when), make("td", {}, rule.step.replace("->", "→"))))));
   const stage = make("section", { class: "stage", "aria-labelledby": `stage-${number}` },
     make("h2", { id: `stage-${number}` }, `The proxy of ${hello.title}`),
     make("p", { class: "facts" }), make("div", { role: "status" }, make("ul", { class: "warnings" })), make("div", { class: "choice" }),
@@ -183,6 +227,7 @@ function buildStage(number) {
     make("div", { class: "two" }, hello.rules.length ? make("div", { class: "rules" }, rules) : null,
       make("div", {}, make("p", { class: "small place-name" }, "The line that runs"), make("pre", { class: "source", tabindex: "0", "aria-label": "Source" }))));
   byId("stages").append(stage);
+  byId("reveal").hidden = !hello.has_bug;
 }
 
 function entryOf(stage, index) {
@@ -193,6 +238,7 @@ function entryOf(stage, index) {
 }
 
 function draw() {
+  drawLog();
   const slider = byId("slider");
   const length = stages[0]?.history.length || 1;
   slider.max = length - 1;
@@ -209,6 +255,7 @@ function drawStage(element, stage, { frame, peers, taken, place }) {
   const facts = [["round", frame.turn], ["clients", peers.clients.filter((client) => client.open).length]];
   if (frame.took) facts.push(["this round took", `${(1000 * frame.took).toFixed(1)} ms`]);
   if (frame.held) facts.push(["the loop", "is held"]);
+  if (frame.waiting) facts.push(["it waits in", frame.waiting.call]);
   element.querySelector(".facts").replaceChildren(...facts.map(([name, value]) => make("span", {}, `${name} `, make("b", {}, String(value)))));
   if (frame.warnings?.length) {
     element.querySelector(".warnings").replaceChildren(...frame.warnings.map((warning) => make("li", {}, `Warning: ${warning}`)));
@@ -218,7 +265,7 @@ function drawStage(element, stage, { frame, peers, taken, place }) {
   }
   drawBackends(element.querySelector(".choice"), frame, peers);
   drawLanes(element.querySelector(".lanes"), stage, frame, peers);
-  drawRules(element.querySelector(".rules"), stage, taken);
+  drawRules(element.querySelector(".rules"), stage, taken, frame.turn);
   drawSource(element, stage, place);
 }
 
@@ -250,19 +297,23 @@ function laneOf(number, stage, frame, peers) {
   const far = near && frame.lanes.find((lane) => lane.who === "backend" && lane.number === near.number) || null;
   const [backend, connection] = backendOf(far, peers);
   const scale = Math.max(stage.hello.limit || 0, 65536, ...[client, near, far, connection].flatMap((one) => (one ? [one.inq || 0, one.outq || 0, one.buffer || 0] : [])));
-  const state = client ? client.state : "";
+  const waits = client?.open && client.state === "connected" && !near ? ", not accepted yet" : "";
+  const state = client ? client.state + waits : "";
+  if (!near && client && !client.open) { // finished: one line is enough
+    return make("article", { class: "lane gone", "aria-label": `Client ${number}` }, make("div", { class: "lane-head" }, make("h3", {}, `Client ${number}`), make("span", { class: "small" }, `${state}; it got ${bytes(client.received)}`)));
+  }
   return make("article", { class: `lane${near || client?.open ? "" : " gone"}`, "aria-label": `Client ${number}` },
     make("div", { class: "lane-head" }, make("h3", {}, `Client ${number}`), make("span", { class: "small" }, `${state}${client?.open && !client.reads ? ", and does not read" : client?.rate ? `, reads ${bytes(client.rate)}/s` : ""}`),
       client?.open && !recording ? handles(client) : null),
     make("div", { class: "ends" }, endOf("client's side", near, frame), endOf(backend ? `backend ${backend.name}'s side` : "backend's side", far, frame)),
     flow("answer ←", "answer", [
-      ["client has", client && client.received, null, "got"], ["client's kernel", client?.inq, scale, "waits"],
-      ["proxy's kernel, to send", near?.outq, scale, "waits"], ["proxy's write buffer", near?.buffer, scale, "ours", stage.hello.limit],
+      ["client's kernel", client?.inq, scale, "waits"],
+      ["proxy's kernel, to send", near?.outq, scale, "waits"], ["proxy's write buffer", near?.buffer, scale, "ours", stage.hello.pause],
       ["proxy's kernel, unread", far?.inq, scale, "waits"], ["backend's kernel", connection?.outq, scale, "waits"]]),
     flow("request →", "request", [
       ["client's kernel", client?.outq, scale, "waits"], ["proxy's kernel, unread", near?.inq, scale, "waits"],
-      ["proxy's write buffer", far?.buffer, scale, "ours", stage.hello.limit], ["proxy's kernel, to send", far?.outq, scale, "waits"],
-      ["backend's kernel", connection?.inq, scale, "waits"], ["backend has", connection && connection.received, null, "got"]]),
+      ["proxy's write buffer", far?.buffer, scale, "ours", stage.hello.pause], ["proxy's kernel, to send", far?.outq, scale, "waits"],
+      ["backend's kernel", connection?.inq, scale, "waits"]]),
     mapOf(client, near, far, connection));
 }
 
@@ -288,28 +339,30 @@ function endOf(name, lane, frame) {
 }
 
 function flow(name, kind, places) {
-  const cells = places.filter((place) => place[3] !== "got").map(([title, count, scale, what, limit]) => {
+  const cells = places.map(([title, count, scale, what, limit]) => {
     const fill = make("i");
     fill.style.width = `${Math.min(100, (100 * (count || 0)) / scale)}%`;
     const bar = make("div", { class: "bar" }, fill);
-    if (limit) {
-      const mark = make("u", { title: `limit: ${bytes(limit)}` });
+    if (limit && count) {
+      const mark = make("u");
       mark.style[kind === "answer" ? "right" : "left"] = `calc(${Math.min(100, (100 * limit) / scale)}% - 2px)`;
       bar.append(mark);
     }
-    return make("div", { class: `place ${what}` }, make("span", { class: "name" }, title), bar, make("span", { class: "bytes" }, bytes(count)));
+    const text = limit && count ? `${bytes(count)} (pauses above ${bytes(limit)})` : bytes(count);
+    return make("div", { class: `place ${what}`, title: MEANINGS[title] }, make("span", { class: "name" }, title), bar, make("span", { class: "bytes" }, text));
   });
   return make("div", { class: `flow ${kind}` }, make("span", { class: "flow-name" }, name), ...cells);
 }
 
 function mapOf(client, near, far, connection) {
   const rows = [];
-  if (client?.expected || near?.lost) rows.push(strip("answer", client?.expected + 60 || far?.read || 1, client?.received || 0, near));
-  if (client?.to_send > 5000 || far?.lost) rows.push(strip("request", client?.to_send || near?.read || 1, connection?.received || 0, far));
+  const whole = connection?.asked || (client?.expected ? client.expected + 60 : 0);
+  if (whole) rows.push(strip("answer", whole, client?.received || 0, near, connection?.sent, "the backend's program"));
+  if (client?.to_send > 5000 || far?.lost) rows.push(strip("request", client?.to_send || near?.read || 1, connection?.received || 0, far, client?.sent, "the client's program"));
   return make("div", {}, ...rows);
 }
 
-function strip(name, whole, got, lane) {
+function strip(name, whole, got, lane, sent, source) {
   const map = make("div", { class: "map", "aria-hidden": "true" });
   const arrived = make("i");
   const lost = lane?.lost || 0;
@@ -321,7 +374,8 @@ function strip(name, whole, got, lane) {
     gap.style.width = `max(1px, ${(100 * (end - start)) / whole}%)`;
     map.append(gap);
   }
-  const text = make("p", { class: "small" }, `${name}: ${bytes(got)} of ${bytes(whole)} arrived. `, lost ? make("span", { class: "lost-text" }, `${bytes(lost)} lost.`) : "");
+  const way = sent === undefined ? "" : `${bytes(Math.max(0, sent - got - lost))} on the way, ${bytes(Math.max(0, whole - sent))} not sent by ${source} yet. `;
+  const text = make("p", { class: "small" }, `${name}: ${bytes(got)} of ${bytes(whole)} arrived. ${got + lost < whole ? way : ""}`, lost ? make("span", { class: "lost-text" }, `${bytes(lost)} lost.`) : "");
   return make("div", {}, map, text);
 }
 
@@ -347,10 +401,14 @@ function rateStep(rate) {
   return [1e5, 3e5, 1e6, 3e6, 1e7, 3e7].findIndex((step) => rate <= step) + 1 || 6;
 }
 
-function drawRules(element, stage, taken) {
+function drawRules(element, stage, taken, turn) {
   if (!element) return;
   const row = taken ? ruleOf(stage.hello.rules, taken) : -1;
-  [...element.querySelectorAll("tbody tr")].forEach((line, index) => line.classList.toggle("taken", index === row));
+  [...element.querySelectorAll("tbody tr")].forEach((line, index) => {
+    line.classList.toggle("taken", index === row && turn === taken.turn);
+    const note = turn === taken?.turn ? " ◀ now" : ` (last: client ${taken?.number}, round ${taken?.turn})`;
+    line.lastChild.dataset.note = index === row ? note : "";
+  });
 }
 
 function ruleOf(rules, { step, lost }) {
@@ -365,10 +423,12 @@ function drawSource(element, stage, place) {
   if (!place || !stage.hello.sources[place.file]) return;
   const lines = stage.hello.sources[place.file].split("\n");
   const first = Math.max(0, place.line - 5);
-  element.querySelector(".place-name").textContent = `The latest call: ${place.call} in ${place.function}, ${place.file}, line ${place.line}`;
-  source.replaceChildren(...lines.slice(first, place.line + 4).map((text, index) => {
-    const line = `${String(first + index + 1).padStart(4)}  ${text}`;
-    return first + index + 1 === place.line ? make("mark", {}, `${line}\n`) : `${line}\n`;
+  element.querySelector(".place-name").textContent = `${place.waits ? "It waits in" : "The latest call:"} ${place.call}, in ${place.function}, ${place.file}, line ${place.line}`;
+  const shown = lines.slice(first, place.line + 4);
+  const indent = Math.min(...shown.filter((text) => text.trim()).map((text) => text.length - text.trimStart().length));
+  source.replaceChildren(...shown.flatMap((text, index) => {
+    const line = `${String(first + index + 1).padStart(4)}  ${text.slice(indent)}`;
+    return first + index + 1 === place.line ? [make("mark", {}, line), "\n"] : [`${line}\n`];
   }));
 }
 
@@ -396,6 +456,7 @@ function takeScene(message) {
   if (message.phase === "setup") {
     chosen = null;
     judged = false;
+    byId("scene-box").open = false;
     byId("question").hidden = true;
     byId("verdict").textContent = "";
     log(`Scene: ${scene.title}`);
@@ -459,6 +520,7 @@ for (const button of document.querySelectorAll("[data-client]")) {
   });
 }
 byId("restart").addEventListener("click", () => order({ do: "start" }));
+byId("reveal").addEventListener("click", () => order({ do: "tell-bug" }));
 byId("slider").addEventListener("input", (event) => { position = Number(event.target.value); due(); });
 byId("now").addEventListener("click", () => { position = null; due(); });
 byId("big").addEventListener("click", toggleBig);
@@ -469,7 +531,7 @@ function toggleBig() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input:not([type=range]):not([type=radio]), select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "p") setPace(pace === "pause" ? "live" : "pause");
   else if (event.key === "n") setPace("step");
   else if (event.key === "b") toggleBig();
