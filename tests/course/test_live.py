@@ -137,10 +137,12 @@ def test_lost_bytes_are_those_that_are_missing():
         stage = show.stages[0]
 
         def drained():
-            lanes = last_lanes(show.messages)
-            return lanes and stage.clients[1].received == lanes["client", 1]["sent"]
+            lanes, peers = last_lanes(show.messages), last_peers(show.messages)
+            (connection,) = [c for backend in peers["backends"] for c in backend["connections"]]
+            all_read = lanes["backend", 1]["read"] == connection["sent"] == connection["asked"] > 0
+            return all_read and stage.clients[1].received == lanes["client", 1]["sent"]
 
-        until = time.monotonic() + 20
+        until = time.monotonic() + 40
         while not drained() and time.monotonic() < until:
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.5)

@@ -10,7 +10,7 @@ import json
 import pathlib
 import time
 
-QUIET_SECONDS = 0.8  # without any news: nothing goes on any more
+QUIET_SECONDS = {"quiet": 0.8, "served": 2.5}  # without any news: nothing goes on any more
 SCENES = {scene["name"]: scene for scene in json.loads(pathlib.Path(__file__).with_name("scenes.json").read_text())}
 
 
@@ -49,7 +49,7 @@ async def until(show, what, most):
     until = time.monotonic() + most
     while time.monotonic() < until:
         await asyncio.sleep(0.1)
-        quiet = time.monotonic() - show.began - show.messages[-1]["at"] > QUIET_SECONDS
+        quiet = time.monotonic() - show.began - show.messages[-1]["at"] > QUIET_SECONDS[what]
         if quiet or (what == "served" and all_served(show)):
             return
 
