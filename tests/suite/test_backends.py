@@ -128,9 +128,10 @@ def test_the_backend_with_the_fewest_connections_is_next(start, three):
     letters = who_serves(proxy, three, 9, hold=held)
     assert sorted(letters) == sorted("AAABBBCCC"), letters
     busy = [sock for sock, letter in zip(held, letters, strict=True) if letter == "B"]
+    before = proxy.open_files()
     for sock in busy:
         sock.close()
-    wait_until(lambda: three[1].ends == 3, "three connections have ended")
+    wait_until(lambda: proxy.open_files() <= before - 2 * 3, "the proxy has closed both sides of three connections")
     assert who_serves(proxy, three, 3, hold=held) == "BBB"
     for sock in held:
         sock.close()
