@@ -1,7 +1,9 @@
 """Checks that part 2 closes connections on which nothing has been said for some time."""
 
+import contextlib
 import pathlib
 import sys
+import threading
 import time
 
 from ordinary import life_goes_on
@@ -11,6 +13,7 @@ from work import TooBusy, TooLate
 
 SECONDS = 1  # of silence, until a connection is closed
 ENVIRONMENT = {"RSP_IDLE_SECONDS": str(SECONDS)}
+LIMIT = 4  # seconds that a client waits for the end
 PAUSE = 0.2  # seconds between two words
 USUAL_SECONDS = 60  # without the setting
 TIMES = 25  # as fast goes the clock with which that is tried
@@ -35,31 +38,68 @@ def complain(words, complaint):
     raise (TooBusy if max(pauses, default=0) > 2 * PAUSE else AssertionError)(complaint)
 
 
-def expect_end(client):
+@contextlib.contextmanager
+def talking(client):
+    """Have a client say something every 0.2 s meanwhile."""
+    over = threading.Event()
+
+    def talk():
+        with contextlib.suppress(AssertionError, OSError):  # it is not the one that is judged
+            while not over.wait(PAUSE):
+                client.send(b"word")
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def expect_end(client, words, hint):
     """Wait until a client's connection is ended."""
     try:
         assert not client.socket.recv(1), "some byte came, and none was sent"
     except TimeoutError:
-        raise AssertionError("no end after 4 s. Hint: what if a client never has an event at all?") from None
+        raise AssertionError(f"no end after {LIMIT} s{words}. Hint: {hint}") from None
+
+
+def seconds_until_the_end(proxy, count, words="", hint="what if a client never has an event at all?"):
+    """Have some silent clients connect; return after how many seconds the first one and its backend are closed."""
+    before = wait_until_still(proxy.open_files, still=0.2)
+    start = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(proxy.connect(timeout=LIMIT)) for _ in range(count)]
+        expect_end(clients[0], words, hint)
+        seconds = time.monotonic() - start
+        for client in clients[1:]:
+            expect_end(client, words, hint)
+        try:
+            wait_until(lambda: proxy.open_files() <= before, "the backends' sockets are closed")
+        except AssertionError:
+            proxy.check_unharmed()
+            fact = f"the client was closed after {seconds:.0f} s, the backend's connection is still open"
+            raise AssertionError(f"{fact}. Hint: close both sides of the pair") from None
+    proxy.check_unharmed()
+    return seconds
 
 
 def silent_client(work):
-    """With RSP_IDLE_SECONDS=1 a pair on which nothing is said is closed after 1 second, or soon after."""
-    work.sent(f"RSP_IDLE_SECONDS={SECONDS}; two connections, and nothing more")
+    """With RSP_IDLE_SECONDS=1 a pair on which nothing is said is closed after 1 second, or soon after, whatever
+    others say."""
+    work.sent(f"RSP_IDLE_SECONDS={SECONDS}; two silent connections; then one, and a neighbour who talks all the time")
     with EchoBackend() as backend:
         proxy = work.start(backend, environment=ENVIRONMENT)
-        before = wait_until_still(proxy.open_files, still=0.2)
-        start = time.monotonic()
-        with proxy.connect(timeout=4) as client, proxy.connect(timeout=4) as second:
-            expect_end(client)
-            seconds = time.monotonic() - start
-            expect_end(second)
-        wait_until(lambda: proxy.open_files() == before, "the backend's sockets are closed as well")
-        proxy.check_unharmed()
-    work.came_back(f"the end, after {seconds:.2f} s")
-    assert seconds > SECONDS - 0.05, "that was too early. Hint: count from the last event, not from the start"
-    if seconds > SECONDS + 0.5:
-        raise TooLate("that was late. Hint: how long may poll wait at most?")
+        alone = seconds_until_the_end(proxy, 2)
+        with proxy.connect() as neighbour, talking(neighbour):
+            hint = "time has to be looked at after each event too, not only when `poll` returns nothing"
+            beside = seconds_until_the_end(proxy, 1, " while a neighbour talks", hint)
+    work.came_back(f"the end, after {alone:.2f} s, and after {beside:.2f} s")
+    for seconds in alone, beside:
+        assert seconds > SECONDS - 0.05, "that was too early. Hint: count from the last event, not from the start"
+        if seconds > SECONDS + 0.5:
+            raise TooLate("that was late. Hint: how long may poll wait at most?")
 
 
 def talking_client(work):
@@ -83,7 +123,7 @@ def talking_client(work):
 
 
 def sixty_seconds(work):
-    """Without the setting it is 60 seconds, and meanwhile the proxy uses no processor time."""
+    """Without the setting it is 60 seconds, and meanwhile the proxy uses next to no processor time."""
     work.sent(f"a connection, and then nothing; the proxy's clock goes {TIMES} times as fast")
     words = [sys.executable, str(FAST_CLOCK), str(TIMES), str(work.directory / "rsp.py"), *ARGUMENTS]
     with EchoBackend() as backend:
