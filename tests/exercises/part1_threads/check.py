@@ -1,17 +1,43 @@
 """Checks that part 1 serves clients at the same time, and still cleans up."""
 
+import contextlib
+
 from ordinary import life_goes_on
 from suite.test_behaviours import test_an_idle_client_holds_up_no_other_client as idle_client
 from suite.test_behaviours import test_four_slow_answers_come_at_the_same_time as four_slow_answers
 from suite.test_behaviours import test_no_file_descriptor_stays_open as no_file_descriptor
-from support.peers import connect_and_be_turned_away, free_port, wait_until
+from support.peers import HttpBackend, connect_and_be_turned_away, free_port, wait_until
 from work import TooLate
+
+SILENT = 40  # clients; the usual size of Python's pool of threads is 32 at most
+
+
+def accepted_client(proxy):
+    """Return a silent client that the proxy has accepted: its queue is short, so few may come at the same moment."""
+    before = proxy.open_files()
+    client = proxy.connect()
+    with contextlib.suppress(AssertionError):  # it may not have room for one more; the next client shows that
+        wait_until(lambda: proxy.open_files() > before, "the client is accepted", 1)
+    return client
 
 
 def idle(work):
-    """An idle client holds up no other client."""
-    work.sent("client 1: connect, and nothing more. Client 2: GET /")
+    """An idle client holds up no other client, and neither do 40."""
+    work.sent(f"client 1: connect, and nothing more. Client 2: GET /. Then the same with {SILENT} silent clients")
     work.run_test(idle_client)
+    work.came_back("the page, beside one silent client")
+    with HttpBackend() as backend, contextlib.ExitStack() as stack:
+        proxy = work.start(backend)
+        try:
+            for _ in range(SILENT):
+                stack.enter_context(accepted_client(proxy))
+            status = proxy.get("/").status_code
+        except AssertionError:
+            proxy.check_unharmed()
+            fact = f"with {SILENT} silent clients, one that asks had no answer in time"
+            raise TooLate(f"{fact}. Hint: a pool has an end: {SILENT} silent clients fill it") from None
+        assert status == 200, f"with {SILENT} silent clients, one that asks got status {status}"
+    work.came_back(f"the page, beside one silent client and beside {SILENT}")
 
 
 def four_at_once(work):
