@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import cards
+import commands
 from records import FILE, Record, same_answer
 from support.output import at_most
 from support.parts import ROOT
@@ -299,6 +300,17 @@ def test_a_traceback_comes_first_and_is_short():
     lines = at_most("\n".join(mixed)).splitlines()
     assert lines[0] == first[0] and lines[-1] == first[-1] and "Exception in thread" not in str(lines), lines
     assert at_most("  \n") == ""
+
+
+@pytest.mark.parametrize("fact", ["exit status 3", "exit status 3.", "exit status 3\n", "exit status 3.\n"])
+def test_a_facts_full_stop_is_never_alone_on_a_line(fact, capsys):
+    """A fact that quotes a program may end in a newline, and its full stop comes after that."""
+
+    def task(work):
+        """It exits."""
+
+    commands.show_task("a", task, f"{fact}. Hint: look", {})
+    assert re.search(r"why: +exit status 3\.\n +hint: +look$", capsys.readouterr().out.strip())
 
 
 def test_hints_open_only_when_asked():
