@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import commands
 from records import FILE, Record, same_answer
 from support.output import at_most
 from support.parts import ROOT
+from support.peers import Client
 from work import TooBusy, TooLate, Work
 
 PREDICT = "part1_big_request"  # a quick one
@@ -311,6 +313,16 @@ def test_a_facts_full_stop_is_never_alone_on_a_line(fact, capsys):
 
     commands.show_task("a", task, f"{fact}. Hint: look", {})
     assert re.search(r"why: +exit status 3\.\n +hint: +look$", capsys.readouterr().out.strip())
+
+
+@pytest.mark.parametrize("answer, hint", [(b"", "is another client being served"), (b"all of it", "but not the end")])
+def test_silence_after_an_answer_is_told_from_silence(answer, hint):
+    """Where the end was expected, what is missing is a close."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with Client(server.getsockname()[1], timeout=0.5) as client, server.accept()[0] as accepted:
+            accepted.sendall(answer)
+            with pytest.raises(AssertionError, match=rf"and {len(answer)} received\. Hint: .*{hint}"):
+                client.receive_all()
 
 
 def test_hints_open_only_when_asked():
