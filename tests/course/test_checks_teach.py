@@ -2,15 +2,18 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 
 import pytest
 
 import cards
+import commands
 from records import FILE, Record, same_answer
 from support.output import at_most
 from support.parts import ROOT
+from support.peers import Client
 from work import TooBusy, TooLate, Work
 
 PREDICT = "part1_big_request"  # a quick one
@@ -299,6 +302,27 @@ def test_a_traceback_comes_first_and_is_short():
     lines = at_most("\n".join(mixed)).splitlines()
     assert lines[0] == first[0] and lines[-1] == first[-1] and "Exception in thread" not in str(lines), lines
     assert at_most("  \n") == ""
+
+
+@pytest.mark.parametrize("fact", ["exit status 3", "exit status 3.", "exit status 3\n", "exit status 3.\n"])
+def test_a_facts_full_stop_is_never_alone_on_a_line(fact, capsys):
+    """A fact that quotes a program may end in a newline, and its full stop comes after that."""
+
+    def task(work):
+        """It exits."""
+
+    commands.show_task("a", task, f"{fact}. Hint: look", {})
+    assert re.search(r"why: +exit status 3\.\n +hint: +look$", capsys.readouterr().out.strip())
+
+
+@pytest.mark.parametrize("answer, hint", [(b"", "is another client being served"), (b"all of it", "but not the end")])
+def test_silence_after_an_answer_is_told_from_silence(answer, hint):
+    """Where the end was expected, what is missing is a close."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with Client(server.getsockname()[1], timeout=0.5) as client, server.accept()[0] as accepted:
+            accepted.sendall(answer)
+            with pytest.raises(AssertionError, match=rf"and {len(answer)} received\. Hint: .*{hint}"):
+                client.receive_all()
 
 
 def test_hints_open_only_when_asked():

@@ -6,12 +6,14 @@ import sys
 
 import pytest
 
-from support.packages import packages_needed
+from support.packages import packages_needed, what_to_type
 from support.parts import ROOT
 
 PATIENCE = 60  # seconds that one command may take
 BARE = [sys.executable, "-S"]  # without the directory in which packages are
-LINE = r"The Python package \w+ is not installed here\. Type: make ready, then: source \.venv/bin/activate"
+MISSING = r"The Python package \w+ is not installed here\. Type: make ready, then: source \.venv/bin/activate"
+INACTIVE = r"The virtual environment is not active in this terminal\. Type: source \.venv/bin/activate"
+LINE = f"{MISSING}|{INACTIVE}"  # the second where .venv has the package, and this Python is another one
 
 
 def run_bare(*words):
@@ -64,9 +66,23 @@ def test_an_exercise_can_be_started_with_nothing_installed(tmp_path):
     ids=lambda words: " ".join(words[:2]),
 )
 def test_what_needs_packages_says_what_to_type(words):
-    """One line that names the package, no traceback, exit status 1."""
+    """One line that names what is missing, no traceback, exit status 1."""
     result = run_bare(*words)
     assert result.returncode == 1 and re.fullmatch(LINE, result.stderr.strip()), result.stderr
+
+
+def test_a_new_terminal_is_told_to_activate_and_not_to_install_again(tmp_path):
+    """Once .venv has the package, one command is enough; an empty .venv, or one without this package, needs two."""
+    error = ModuleNotFoundError(name="hiredis.reader")
+    assert re.fullmatch(MISSING, what_to_type(error, tmp_path))
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    (packages / "hiredis_other").mkdir()
+    assert re.fullmatch(MISSING, what_to_type(error, tmp_path))
+    (packages / "hiredis").mkdir()
+    assert re.fullmatch(INACTIVE, what_to_type(error, tmp_path))
 
 
 def test_another_error_is_not_taken_for_a_missing_package():

@@ -1,6 +1,7 @@
 """What a student does: see the list, start an exercise, check it, ask for a hint, look the peers up."""
 
 import os
+import re
 import shlex
 import textwrap
 
@@ -115,6 +116,7 @@ def show_task(letter, task, complaint, notes):
     print(f"({letter}) {'ok' if complaint is None else 'not yet'}: {task_text(task)}")
     if complaint is not None:
         fact, _, hint = complaint.partition("Hint: ")
+        fact = re.sub(r"(?<!\.)\.?\s*\.$", ".", fact.rstrip())  # a newline, or another full stop, may come before it
         label = "came back" if "sent" in notes or "came back" in notes else "why"
         notes[label] = fact if label not in notes else f"{notes[label]}\n{fact}"
         notes["hint"] = hint or ("" if complaint == AS_ABOVE else "read the card again")

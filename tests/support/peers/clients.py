@@ -10,6 +10,9 @@ from support.peers.sockets import HOST, set_reset_on_close
 from support.peers.talk import Talk
 from support.peers.waiting import PATIENCE
 
+SILENCE = "is another client being served, or did this client's last bytes never reach the backend?"
+NO_END = "the answer came, or a part of it, but not the end: who closes the client's socket?"
+
 
 class Client:
     """A connection to a proxy, or to anything else on this machine that listens."""
@@ -70,15 +73,12 @@ class Client:
             self.complain(f"sending failed: {error}", "the connection was closed while the client was still sending")
         self.talk.said(data)
 
-    def receive(self, most: int = CHUNK) -> bytes:
-        """Return some bytes, at most `most`; none mean end of file."""
+    def receive(self, most: int = CHUNK, silence=SILENCE) -> bytes:
+        """Return some bytes, at most `most`; none mean end of file. `silence` is the hint for when nothing comes."""
         try:
             data = self.socket.recv(most)
         except TimeoutError:
-            self.complain(
-                f"nothing came back for {self.socket.gettimeout()} s",
-                "is another client being served, or did this client's last bytes never reach the backend?",
-            )
+            self.complain(f"nothing came back for {self.socket.gettimeout()} s", silence)
         except OSError as error:
             self.complain(f"receiving failed: {error}", "the connection was reset before its end")
         self.talk.heard(data)
@@ -97,7 +97,7 @@ class Client:
     def receive_all(self) -> bytes:
         """Return everything up to the end of file."""
         data = bytearray()
-        while piece := self.receive():
+        while piece := self.receive(silence=NO_END if data else SILENCE):
             data += piece
         return bytes(data)
 
