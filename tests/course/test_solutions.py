@@ -1,7 +1,7 @@
 """A check refuses wrong solutions, for the right reason, and lets different right ones pass.
 
 They are patches beside each exercise: see tests/exercises/tries.py. A plain run lays all of them out, and judges one
-wrong one of each exercise. With --all-tries all are judged.
+wrong one of every third exercise. With --all-tries all are judged.
 """
 
 import collections
@@ -24,7 +24,7 @@ FEWEST_WRONG = {"fix": 3, "extend": 3, "break": 1, "predict": 0}  # solutions, o
 FEWEST_RIGHT = {"fix": 1, "extend": 1, "break": 0, "predict": 0}  # besides solution.patch
 WRONG = [each for each in TRIES if not each.is_right]
 IN_PLAIN = sorted(WRONG, key=lambda each: (each.field("plain") != "yes", each.letters))  # the quickest one first
-FIRST = list({each.exercise.name: each for each in reversed(IN_PLAIN)}.values())[::-1]  # of each exercise
+FIRST = list({each.exercise.name: each for each in reversed(IN_PLAIN)}.values())[::-3]  # of some exercises
 
 
 def parameters(tries):
