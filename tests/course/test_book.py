@@ -16,8 +16,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 SITE = BOOK / "_build" / "html"
 NOT_RUN = "Not run: the tests of the book as a site. For those: make book && pytest tests/course/test_book.py --book"
-WITHOUT_FRAMES = {"iframes": False}  # a recorded scene is a page by itself, and tested as one
-PATIENCE = 120  # seconds that axe may take for a page on a busy machine
 BUILT = pytest.mark.on_request("--book")
 TEN = [
     "book/index.html",
@@ -141,14 +139,10 @@ def browser(tmp_path_factory):
 @pytest.mark.parametrize("name", TEN)
 def test_a_page_is_accessible_and_fits_a_telephone(name, browser):
     """axe finds nothing, in a wide window; in a narrow one, the page itself does not scroll sideways."""
-    from axe_core_python.selenium import Axe
+    from support.browser import accessibility_faults
 
-    browser.set_script_timeout(PATIENCE)
     browser.set_window_size(1280, 900)
     browser.get((SITE / name).as_uri())
-    found = Axe().run(browser, options=WITHOUT_FRAMES)["violations"]
-    assert not found, json.dumps(
-        [(one["id"], [node["html"][:150] for node in one["nodes"]][:3]) for one in found], indent=1
-    )
+    assert not (found := accessibility_faults(browser)), json.dumps(found, indent=1)
     browser.set_window_size(500, 900)  # the narrowest that Chromium makes a window
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth + 1")

@@ -493,7 +493,7 @@ def browser(tmp_path_factory):
 @NEEDS_CHROMIUM
 def test_the_page_works_by_hand_and_is_accessible(page, browser):
     """A client by a button, a pause and one round by keys, back by the slider; axe finds nothing wrong."""
-    from axe_core_python.selenium import Axe
+    from support.browser import accessibility_faults
 
     browser.get(page)
     press = browser.find_element("css selector", "[data-client=download]").click
@@ -515,8 +515,7 @@ def test_the_page_works_by_hand_and_is_accessible(page, browser):
     wait_until(lambda: browser.find_element("id", "moment").text.startswith("round"), "it goes back", PATIENCE)
     body.send_keys("b")
     assert browser.find_element("css selector", "html").get_attribute("class") == "big"
-    found = Axe().run(browser)["violations"]
-    assert not found, json.dumps([(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found], indent=1)
+    assert not (found := accessibility_faults(browser)), json.dumps(found, indent=1)
 
 
 # --- recordings --------------------------------------------------------------------------------------

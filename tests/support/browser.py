@@ -2,11 +2,19 @@
 
 import contextlib
 import os
+import pathlib
 import shutil
 
 import psutil
 
 from support.programs import find
+
+AXE_PATIENCE = 120  # seconds that axe may take for a page on a busy machine
+RUN_AXE = """
+const done = arguments[0];
+const fail = (error) => done([{id: String(error), nodes: []}]);
+axe.run(document, {iframes: false}).then((result) => done(result.violations), fail);
+"""
 
 
 class Browser:
@@ -54,3 +62,17 @@ class Browser:
                 process.kill()
         psutil.wait_procs(alive, timeout=5)
         shutil.rmtree(self.home, ignore_errors=True)  # some megabytes
+
+
+def accessibility_faults(driver):
+    """Return what axe finds wrong with the page that is open: pairs of a rule and the elements that break it.
+
+    Frames are left out: a recorded scene is a page by itself, and is tested as one. See
+    https://github.com/dequelabs/axe-core.
+    """
+    import axe_core_python  # here, since most tests can do without
+
+    driver.set_script_timeout(AXE_PATIENCE)
+    driver.execute_script((pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+    found = driver.execute_async_script(RUN_AXE)
+    return [(fault["id"], [node["html"][:150] for node in fault["nodes"]][:3]) for fault in found]
