@@ -97,9 +97,12 @@ def waiting_for_servers(directory):
 def is_starting(pid):
     """Return True if a process is a server that does not listen yet, or may become one; see proc(5)."""
     try:
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()  # none: it has ended
-    except OSError:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # it has ended
         return False
+    if not words:  # it has ended, and is not waited for yet; or its program is being loaded
+        return state != "Z"
     if words.startswith(b"bash\0"):  # with the whole script among its words: it has yet to start its program
         children = list(family(pid))[1:]
         return not children or any(map(is_starting, children))
