@@ -73,15 +73,16 @@ def test_each_try_applies(tmp_path):
     assert not complaints, "\n".join([*complaints, "Hint: make it again: git diff --no-index; keep its head"])
 
 
-RACES = 5  # checks of a solution whose mistake is a race
+CHECKS = 2  # of a wrong solution, before it counts: a busy machine may have been in the way
+RACES = 5  # of one whose mistake is a race, which shows in most checks, not in all
 
 
 def check_refused(each, directory, letters=None):
     """Raise AssertionError unless one of the tasks refuses a wrong solution, in the words that it should."""
-    for number in range(RACES if each.field("race") == "yes" else 1):  # a race shows in most checks, not in all
+    for number in range(RACES if each.field("race") == "yes" else CHECKS):
         letter, shown = each.refusals(directory / str(number), letters)
-        if letter:
-            break
+        if letter in each.letters and each.says in shown:
+            return
     assert letter, f"{each.head}\n\npasses. {HINT}"
     assert letter in each.letters, f"{each.head}\n\nis refused by ({letter}): {shown}"
     assert each.says in shown, f"{each.head}\n\nis refused in other words: {shown}"

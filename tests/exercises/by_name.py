@@ -1,22 +1,33 @@
 """For the exercises of part 6: a proxy that chooses by name, and clients who ask it for one."""
 
+import contextlib
+
 from several import start_config
 from support.configs import hosts_text
-from support.harness import Command
-from support.peers import CHUNK, Client, free_port
+from support.harness import Command, is_listening
+from support.peers import CHUNK, Client, free_port, wait_until
+
+TLS_PATIENCE = 5  # seconds in which a proxy that has its first port has its second, too
 
 
 def start_by_name(work, name, *backends):
     """Do what start_config does, with a port for TLS as well, RSP_LISTEN_TLS_PORT; return the proxy and that port."""
     tls_port = free_port()
-    return start_config(work, name, *backends, RSP_LISTEN_TLS_PORT=tls_port), tls_port
+    return with_tls(start_config(work, name, *backends, RSP_LISTEN_TLS_PORT=tls_port), tls_port)
 
 
 def start_hosts(work, hosts):
     """Return the student's proxy, started with hosts as for hosts_text, and its port for TLS."""
     tls_port = free_port()
     text = hosts_text(hosts, listenTlsPort=str(tls_port))
-    return work.start_command(Command(work.command().words, text), 0), tls_port
+    return with_tls(work.start_command(Command(work.command().words, text), 0), tls_port)
+
+
+def with_tls(proxy, tls_port):
+    """Return a proxy that has its first port, and its port for TLS, which it has by then, too, or the tasks say so."""
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: is_listening(tls_port) or not proxy.is_alive(), "it listens for TLS", TLS_PATIENCE)
+    return proxy, tls_port
 
 
 def ask_for(port, *pieces, **options):
